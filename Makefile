@@ -1,0 +1,58 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes its own virtual
+# environment when it is missing, with the exact versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test lint format wheel-check fuzz constraints clean help
+
+help:
+	@echo "make demo         translate a real brain with the shipped model, into demo/"
+	@echo "make test         run the tests"
+	@echo "make lint         ruff and mypy"
+	@echo "make wheel-check  install the built wheel into an empty environment and translate there"
+	@echo "make fuzz         mutate image files for longer than the tests do"
+
+demo: $(VENV)/.user
+	$(BIN)/medtrans demo --out demo
+
+test: $(VENV)/.developer
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.developer
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel-check: $(VENV)/.developer
+	PYTHON=$(PYTHON) $(BIN)/python tests/wheel_check.py
+
+fuzz: $(VENV)/.developer
+	$(BIN)/python -m tests.volumes.fuzz --count 200000
+
+constraints: $(VENV)/.developer
+	(echo "# Exact versions that the Makefile and CI install; made by: make constraints"; \
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > constraints.txt
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medtrans needs Python 3.11 or newer; run: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.user: $(VENV)/.made $(INPUTS)
+	$(PIP) -e ".[demo]"
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.made $(INPUTS)
+	$(PIP) -e ".[demo,tensorboard,bundle,test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache
