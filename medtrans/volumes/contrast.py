@@ -1,0 +1,70 @@
+"""Which contrast an image shows, as far as its name or its sequence tells; None if unsure.
+
+Thresholds are the usual clinical ones at 1.5 T and 3 T (Bernstein, King and Zhou, Handbook of
+MRI Pulse Sequences, 2004), with gaps between the classes left unnamed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+# First match wins: FLAIR is T2-weighted, T1c is T1-weighted, T2* is none of ours.
+_NAMES = (
+    (None, r"adc|dwi|dti|ep2d|diff\w*|trace\w*|bold|swi|t2star|seg|mask|label\w*"),
+    ("flair", r"t?2?[ _-]?flair|tirm"),
+    ("t1c", r"t1(?:w)?(?:c|ce|gd|post|kd)|t1[ _-]?(?:km|gd|post|contrast)"),
+    ("t1", r"t1w?n?|mprage|mp2rage|spgr|bravo|tfl3d"),
+    ("t2", r"t2w?n?|t2f?se"),
+    ("pd", r"pdw?"),
+    ("ct", r"ct"),
+    ("mr", r"mri?"),
+)
+
+
+def from_name(name: str) -> str | None:
+    """Guess from a file's name or a series' description, for instance ``sub-1_T1w``."""
+    words = re.sub(r"(?i)(?<=[^a-z])ce-[a-z0-9]+_t1w", "t1c", name.lower())
+    for contrast, pattern in _NAMES:
+        if re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])", words):
+            return contrast
+    return None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Parameters of an MR sequence: times in ms, the flip angle in degrees, codes of DICOM."""
+
+    echo_ms: float | None
+    repetition_ms: float | None
+    inversion_ms: float | None
+    flip_deg: float | None
+    codes: Collection[str]
+    agent: bool
+
+
+def from_sequence(sequence: Sequence) -> str | None:
+    """Guess from sequence parameters."""
+    if {"EP", "DIFFUSION", "ADC"} & set(sequence.codes):
+        return None
+    echo, repetition = sequence.echo_ms, sequence.repetition_ms
+    if echo is None or repetition is None:
+        return None
+    base = _weighting(echo, repetition, sequence)
+    return "t1c" if base == "t1" and sequence.agent else base
+
+
+def _weighting(echo: float, repetition: float, sequence: Sequence) -> str | None:
+    inversion = sequence.inversion_ms or 0.0
+    if inversion >= 1500 and echo >= 60:
+        return "flair"
+    if "GR" in sequence.codes and "SE" not in sequence.codes:
+        inverted = inversion >= 500 and echo < 10
+        spoilt = repetition < 60 and echo < 10 and (sequence.flip_deg or 0.0) >= 12
+        return "t1" if inverted or spoilt else None
+    if echo >= 60 and repetition >= 2000:
+        return "t2"
+    if echo < 30 and repetition <= 1000:
+        return "t1"
+    return "pd" if echo < 40 and repetition >= 1800 and not inversion else None

@@ -1,0 +1,186 @@
+"""Reading and writing a volume of any supported kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
+from medtrans.volumes import geometry
+from medtrans.volumes.provenance import Provenance
+from medtrans.volumes.source import (
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    READABLE,
+    Kind,
+    Source,
+    own_errors_only,
+    split_suffix,
+)
+from medtrans.volumes.voxels import Loaded
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
+
+def kind_of(path: str | os.PathLike[str]) -> Kind | None:
+    """Tell what reads a path, by its name or else by its first bytes; None if nothing does."""
+    path = Path(path)
+    if path.is_dir():
+        return "dicom"
+    suffix = split_suffix(path)[1].lower()
+    if suffix in NIFTI_SUFFIXES:
+        return "nifti"
+    if suffix in ITK_SUFFIXES:
+        return "itk"
+    with own_errors_only(path), path.open("rb") as file:
+        start = file.read(352)
+    return _kind_of_bytes(start, suffix)
+
+
+def _kind_of_bytes(start: bytes, suffix: str) -> Kind | None:
+    if start[128:132] == b"DICM" or suffix in (".dcm", ".dicom", ".ima"):
+        return "dicom"
+    if start[:2] == b"\x1f\x8b" or start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2":
+        return "nifti"
+    if start.startswith((b"NRRD", b"ObjectType")):
+        return "itk"
+    # Old DICOM files begin with an element of group 2 or 8 instead of the preamble.
+    return "dicom" if start[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0") else None
+
+
+def load(path: Path, series: str | None, volume: int | None) -> Loaded:
+    """Read a path with the reader of its kind."""
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: there is no such file or folder. Check the path.")
+    kind = kind_of(path)
+    if series is not None and kind != "dicom":
+        raise UsageError(f"{path}: a series can be chosen only in DICOM. Leave --series out.")
+    if kind == "nifti":
+        from medtrans.volumes import nifti
+
+        return nifti.read(path, volume)
+    if kind == "dicom":
+        from medtrans.volumes import dicom_read
+
+        return dicom_read.read(path, series, volume)
+    if kind == "itk":
+        from medtrans.volumes import itk
+
+        return itk.read(path, volume)
+    raise UnreadableFileError(
+        f"{path}: expected {READABLE}, found something else. Convert it to one of these."
+    )
+
+
+def read_volume(
+    path: str | os.PathLike[str], *, series: str | None = None, volume: int | None = None
+) -> MetaTensor:
+    """Read any supported file or folder into one volume, or say why not.
+
+    Parameters
+    ----------
+    path
+        A NIfTI, MHA, MHD, NRRD or DICOM file, or a folder with a DICOM series.
+    series
+        Number or UID of the series, where a DICOM folder holds several.
+    volume
+        Which volume, from 0, where a file or series holds several (time points, b-values).
+
+    Returns
+    -------
+    monai.data.MetaTensor
+        Shape (X, Y, Z), float32, in the file's own axis order. ``.affine`` is float64, 4 x 4,
+        voxel to RAS+ mm. ``.meta["source"]`` is the `Source`, ``.meta["stored_dtype"]`` the
+        type on disk.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file is missing, damaged or of an unsupported kind.
+    GeometryError
+        If its voxels do not form one volume on a regular grid.
+    """
+    import torch
+    from monai.data import MetaTensor
+    from monai.utils.enums import SpaceKeys
+
+    loaded = load(Path(path), series, volume)
+    affine = torch.from_numpy(np.array(loaded.affine, dtype=np.float64))
+    meta = {"source": loaded.source, "stored_dtype": loaded.dtype, "space": SpaceKeys.RAS}
+    return MetaTensor(torch.from_numpy(loaded.voxels), affine=affine, meta=meta)
+
+
+def write_volume(
+    voxels: npt.NDArray[Any],
+    path: str | os.PathLike[str],
+    source: Source,
+    provenance: Provenance,
+    *,
+    kind: str | None = None,
+) -> list[Path]:
+    """Write voxels on the exact grid of their source, labelled synthetic.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z). Floats are written as float32 (DICOM: 16-bit integers), integers (masks)
+        and booleans as integers.
+    path
+        The file, or for DICOM the folder, to write.
+    source
+        ``meta["source"]`` of the volume that `read_volume` gave.
+    provenance
+        The label; also written as a JSON sidecar.
+    kind
+        "nifti", "dicom" or "itk"; by default the source's.
+
+    Returns
+    -------
+    list of Path
+        What was written: the image first, its sidecar last.
+
+    Raises
+    ------
+    OutputError
+        If the place is not writable, or the kinds do not cross over.
+    GeometryError
+        If the voxels are not on the source's grid.
+    """
+    path, kind = Path(path), kind or source.kind
+    voxels = np.asarray(voxels)
+    expected = (*source.shape, 1)[:3]
+    if voxels.shape != expected:
+        raise GeometryError(
+            f"{path}: expected voxels of the source's shape {geometry.grid(expected)}, found "
+            f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
+        )
+    if path.exists() and source.path.exists() and path.samefile(source.path):
+        raise OutputError(f"{path}: the output would replace its input. Choose another name.")
+    if kind == "nifti":
+        from medtrans.volumes import nifti
+
+        return nifti.write(voxels, path, source, affine_of(source), provenance)
+    if kind == "dicom" and source.kind == "dicom":
+        from medtrans.volumes import dicom_write
+
+        return dicom_write.write(voxels, path, source, provenance)
+    if kind == "itk":
+        from medtrans.volumes import itk
+
+        return itk.write(voxels, path, source, affine_of(source), provenance)
+    if kind == "dicom":
+        raise OutputError(
+            f"{path}: DICOM output needs a DICOM input, whose patient and study it joins; the "
+            f"input is {source.kind}. Ask for nifti output."
+        )
+    raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
+
+
+def affine_of(source: Source) -> geometry.Affine:
+    """Affine of a source, voxel to RAS+ mm, float64."""
+    return np.array(source.affine, dtype=np.float64).reshape(4, 4)

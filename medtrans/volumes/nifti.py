@@ -1,0 +1,360 @@
+"""NIfTI-1 and NIfTI-2, single files and pairs, plain or gzip: the only home of nibabel.
+
+The header is read and checked first, from its own few hundred bytes; then the length and
+checksum of the whole content; only then is anything of the declared size allocated.
+Layout and meaning of the fields: NIfTI-1.1 (nifti1.h) and NIfTI-2 (nifti2.h).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.nifti1 import Nifti1Header, data_type_codes
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from medtrans.errors import GeometryError, OutputError, UnreadableFileError
+from medtrans.volumes import geometry, stream
+from medtrans.volumes.atomic import replacing
+from medtrans.volumes.geometry import Affine
+from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
+from medtrans.volumes.provenance import Provenance, write_sidecar
+from medtrans.volumes.source import Source, own_errors_only, require_file, split_suffix
+from medtrans.volumes.voxels import Loaded, to_float32
+
+# Only these survive into an output: they place the voxels. Free text does not.
+GRID_FIELDS = (
+    "dim", "pixdim", "dim_info", "xyzt_units", "qform_code", "sform_code",
+    "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+COMPRESSION = 3
+_SCALAR_KINDS = "iuf"
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A header whose every used field has been checked."""
+
+    fields: Nifti1Header
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    affine: Affine
+    warnings: tuple[str, ...]
+
+    @property
+    def end(self) -> int:
+        """First byte after the voxels."""
+        return self.offset + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def read(path: Path, volume: int | None = None) -> Loaded:
+    """Read a NIfTI file into voxels in the file's own axis order.
+
+    Parameters
+    ----------
+    path
+        ``.nii``, ``.hdr`` or ``.img``, each also gzipped; the content decides, not the name.
+    volume
+        Which one, counted from 0, of a file with several volumes.
+
+    Returns
+    -------
+    Loaded
+        Voxels float32 of shape (X, Y, Z) and their affine.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a byte of the file cannot be trusted, or the voxels are not real numbers.
+    GeometryError
+        If the affine is unusable, or the file has several volumes and none is chosen.
+    """
+    path, image = _pair(path)
+    require_file(path)
+    require_file(image)
+    with own_errors_only(path):
+        header = _read_header(path, single=path == image)
+        index, count = choose_volume(header.shape, volume, path)
+        digest = stream.verify(image, header.end)
+        if image != path:
+            digest = hashlib.sha256(f"{stream.sha256(path)}{digest}".encode()).hexdigest()
+        voxels = _load(image, header, index)
+        slope, intercept = scaling(header.fields, path)
+        array, warnings = to_float32(voxels, slope, intercept, str(path))
+        fields = _grid_only(header.fields, picked=count > 1)
+    source = Source(
+        path=path,
+        kind="nifti",
+        sha256=digest,
+        shape=header.shape if count == 1 else header.shape[:3],
+        affine=tuple(header.affine.ravel().tolist()),
+        header=fields,
+        warnings=(*header.warnings, *warnings),
+    )
+    return Loaded(array, header.affine, source, str(header.dtype.newbyteorder("=")))
+
+
+def write(
+    voxels: npt.NDArray[Any], path: Path, source: Source, affine: Affine, provenance: Provenance
+) -> list[Path]:
+    """Write voxels on the grid of `source`, labelled synthetic, with a JSON sidecar.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z); integers keep their type, everything else becomes float32.
+    path
+        ``.nii``, ``.nii.gz`` or the ``.hdr`` or ``.img`` of a pair.
+    source
+        Whose grid the voxels lie on. A NIfTI source gives its shape, affines, codes and units
+        bit for bit; another kind gives its affine as qform and sform.
+    affine
+        Voxel to RAS+ millimetres, used where the source is not NIfTI.
+
+    Returns
+    -------
+    list of Path
+        The image (both files of a pair) and the sidecar.
+    """
+    stem, suffix = split_suffix(path)
+    if suffix not in (".nii", ".nii.gz", ".hdr", ".img"):
+        raise OutputError(
+            f"{path}: expected a name that ends in .nii.gz, .nii, .hdr or .img for NIfTI output, "
+            f"found {suffix or 'no suffix'!r}. Rename the output."
+        )
+    single = suffix.startswith(".nii")
+    header = _output_header(source, affine, voxels.dtype, single, provenance)
+    block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
+    data = np.asarray(voxels, dtype=header.get_data_dtype()).tobytes(order="F")
+    sidecar = path.with_name(stem + ".json")
+    image = path if single else path.with_name(stem + ".img")
+    goals = [image] if single else [image, path.with_name(stem + ".hdr")]
+    with ExitStack() as stack:
+        # Renamed in reverse: the label is in place before the image it labels.
+        temporary = [stack.enter_context(replacing(goal)) for goal in (*goals, sidecar)]
+        if single:
+            _write_bytes(temporary[0], block + data, packed=suffix == ".nii.gz")
+        else:
+            temporary[0].write_bytes(data)
+            temporary[1].write_bytes(block)
+        write_sidecar(temporary[-1], provenance)
+    return [*goals, sidecar]
+
+
+def save_array(path: Path, voxels: npt.NDArray[Any], affine: Affine) -> None:
+    """Write an array that came from no file, such as a phantom, as NIfTI.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``.
+    voxels
+        Shape (X, Y, Z), kept in its own type, with no scaling.
+    affine
+        Voxel to RAS+ millimetres: becomes qform and sform.
+    """
+    header = _new_header(voxels.shape, affine)
+    header.set_data_dtype(voxels.dtype)
+    header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    content = header.binaryblock + b"\0" * 4 + voxels.tobytes(order="F")
+    with replacing(path) as temporary:
+        _write_bytes(temporary, content, packed=path.name.endswith(".gz"))
+
+
+def shape_of(path: Path) -> tuple[int, ...]:
+    """Shape that a NIfTI header declares, checked, without reading a voxel."""
+    path, image = _pair(path)
+    require_file(path)
+    with own_errors_only(path):
+        return _read_header(path, single=path == image).shape
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """Header file and image file of a path: the same but for .hdr/.img."""
+    stem, suffix = split_suffix(path)
+    if suffix.startswith(".nii") or suffix[:4] not in (".hdr", ".img"):
+        return path, path
+    found = []
+    for part in (".hdr", ".img"):
+        plain, packed = path.with_name(stem + part), path.with_name(stem + part + ".gz")
+        found.append(packed if packed.exists() and not plain.exists() else plain)
+    for part_path in found:
+        if path.exists() and not part_path.exists():
+            raise UnreadableFileError(
+                f"{path}: its other half {part_path.name} is missing; a NIfTI pair needs both "
+                "the .hdr and the .img file in one folder. Copy the missing one beside it."
+            )
+    return found[0], found[1]
+
+
+def _read_header(path: Path, *, single: bool) -> _Header:
+    block = stream.head(path, Nifti2Header.template_dtype.itemsize)
+    fields = _parse(block, path)
+    magic = fields["magic"].item()
+    if magic.startswith(b"n+") != single:
+        raise UnreadableFileError(
+            f"{path}: the NIfTI magic says {'a single file' if not single else 'a .hdr/.img pair'} "
+            f"but the name says {'a .hdr/.img pair' if not single else 'a single file'}. "
+            "Rename it, or convert it again."
+        )
+    shape = declared_shape(fields, path)
+    dtype = _dtype(fields, path)
+    geometry.check_size(shape, dtype.itemsize, str(path))
+    affine, warnings = _affine(fields, path)
+    least = fields.template_dtype.itemsize + 4 if single else 0
+    offset = voxel_offset(fields, path, least)
+    return _Header(fields, shape, dtype, offset, affine, tuple(warnings))
+
+
+def _parse(block: bytes, path: Path) -> Nifti1Header:
+    for kind, sizes in ((Nifti1Header, (348,)), (Nifti2Header, (540,))):
+        size = kind.template_dtype.itemsize
+        declared = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")}
+        if len(block) >= size and declared & set(sizes):
+            fields = kind(binaryblock=block[:size], check=False)
+            # The magic is four bytes in both; numpy drops the zeros at its end.
+            if fields["magic"].item()[:3] in (b"n+1", b"ni1", b"n+2", b"ni2"):
+                return fields
+    raise UnreadableFileError(
+        f"{path}: expected a NIfTI header (348 or 540 bytes with the magic n+1, ni1, n+2 or ni2), "
+        "found none. The file is damaged, is of another format, or is old Analyze: convert it "
+        "to NIfTI."
+    )
+
+
+def _dtype(fields: Nifti1Header, path: Path) -> np.dtype[Any]:
+    code = int(fields["datatype"])
+    try:
+        dtype: np.dtype[Any] = fields.get_data_dtype()
+        label = str(data_type_codes.label[code])
+    except (KeyError, HeaderDataError):
+        dtype, label = np.dtype("V1"), "unknown"
+    if dtype.kind not in _SCALAR_KINDS or dtype.itemsize not in (1, 2, 4, 8):
+        raise UnreadableFileError(
+            f"{path}: the header field datatype is {code} ({label}); expected real numbers of 8 "
+            "to 64 bits. Convert complex images to magnitude and colour images to one channel."
+        )
+    if int(fields["bitpix"]) != dtype.itemsize * 8:
+        raise UnreadableFileError(
+            f"{path}: the header fields disagree: datatype {label} has {dtype.itemsize * 8} bits, "
+            f"bitpix says {int(fields['bitpix'])}. The header is damaged: convert it again."
+        )
+    return dtype
+
+
+def _affine(fields: Nifti1Header, path: Path) -> tuple[Affine, list[str]]:
+    """Return the affine by the standard's rule: sform, else qform, else the spacing alone."""
+    warnings: list[str] = []
+    sform, qform = _sform(fields), _qform(fields)
+    if int(fields["sform_code"]) > 0:
+        affine, name = sform, "sform"
+    elif int(fields["qform_code"]) > 0:
+        affine, name = qform, "qform"
+    else:
+        affine, name = np.asarray(fields.get_base_affine(), dtype=np.float64), "pixdim"
+        warnings.append(
+            f"{path}: neither qform nor sform is set, so left and right are assumed, not known."
+        )
+    scale = UNIT_MM.get(int(fields["xyzt_units"]) & 7)
+    if scale is None:
+        raise GeometryError(
+            f"{path}: the header field xyzt_units is {int(fields['xyzt_units'])}; expected metres, "
+            "millimetres or micrometres. The header is damaged: convert it again."
+        )
+    affine = np.diag([scale, scale, scale, 1.0]) @ affine
+    geometry.check_affine(affine, f"{path} ({name})")
+    if name == "sform" and int(fields["qform_code"]) > 0:
+        warnings += _disagreement(affine, np.diag([scale, scale, scale, 1.0]) @ qform, fields, path)
+    if geometry.is_sheared(affine):
+        warnings.append(f"{path}: the {name} is sheared: its voxel axes are not at right angles.")
+    return affine, warnings
+
+
+def _disagreement(sform: Affine, qform: Affine, fields: Nifti1Header, path: Path) -> list[str]:
+    shape = [int(n) for n in fields["dim"][1:4]]
+    distance = geometry.corner_distance_mm(sform, qform, shape)
+    if distance <= geometry.FORMS_AGREE_MM:
+        return []
+    apart = f"{distance:.3g} mm apart" if np.isfinite(distance) else "the qform is damaged"
+    return [
+        f"{path}: sform (code {int(fields['sform_code'])}) and qform (code "
+        f"{int(fields['qform_code'])}) disagree ({apart}); the sform is used, and both are kept."
+    ]
+
+
+def _sform(fields: Nifti1Header) -> Affine:
+    rows = [np.asarray(fields[f"srow_{axis}"], dtype=np.float64) for axis in "xyz"]
+    return np.vstack([*rows, [0.0, 0.0, 0.0, 1.0]])
+
+
+def _qform(fields: Nifti1Header) -> Affine:
+    copy = fields.copy()
+    if float(copy["pixdim"][0]) not in (-1.0, 1.0):
+        copy["pixdim"][0] = 1.0  # the standard takes 0, and nibabel nothing, for "not flipped"
+    try:
+        return np.asarray(copy.get_qform(), dtype=np.float64)
+    except (ValueError, HeaderDataError):
+        return np.full((4, 4), np.nan)
+
+
+def _load(image: Path, header: _Header, index: int) -> npt.NDArray[Any]:
+    shape = (*header.shape[:3], 1)[:3]
+    count = int(np.prod(shape, dtype=np.int64)) * header.dtype.itemsize
+    content = stream.load(image, header.offset + index * count, count)
+    return content.view(header.dtype).reshape(shape, order="F")
+
+
+def _grid_only(fields: Nifti1Header, *, picked: bool) -> Nifti1Header:
+    """Return a new header with the fields that place the voxels and nothing else."""
+    clean = type(fields)(endianness="<")
+    for name in GRID_FIELDS:
+        clean[name] = fields[name]
+    if picked:
+        clean["dim"][0], clean["dim"][4] = 3, 1
+    return clean
+
+
+def _output_header(
+    source: Source, affine: Affine, dtype: np.dtype[Any], single: bool, provenance: Provenance
+) -> Nifti1Header:
+    header = source.header.copy() if source.kind == "nifti" else _new_header(source.shape, affine)
+    integer = dtype.kind in "iu" or dtype == np.bool_
+    header.set_data_dtype((np.uint8 if dtype == np.bool_ else dtype) if integer else np.float32)
+    version = b"2" if isinstance(header, Nifti2Header) else b"1"
+    header["magic"] = (b"n+" if single else b"ni") + version
+    header["vox_offset"] = header.template_dtype.itemsize + 4 if single else 0
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header["descrip"] = provenance.label().encode("ascii")
+    return header
+
+
+def _new_header(shape: tuple[int, ...], affine: Affine) -> Nifti1Header:
+    header = Nifti1Header(endianness="<") if max(shape) < 2**15 else Nifti2Header(endianness="<")
+    header.set_data_shape(shape)
+    header.set_zooms((*geometry.spacing_mm(affine), 1.0)[: len(shape)])
+    header.set_sform(affine, code="scanner")
+    if not geometry.is_sheared(affine):
+        header.set_qform(affine, code="scanner")
+    header.set_xyzt_units("mm", "sec")
+    return header
+
+
+def _write_bytes(path: Path, content: bytes, *, packed: bool) -> None:
+    with path.open("wb") as file:
+        if not packed:
+            file.write(content)
+            return
+        # No name and no time in the gzip header: the same volume gives the same bytes.
+        with gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as archive:
+            archive.write(content)

@@ -1,0 +1,84 @@
+"""The label of a synthetic volume: what made it, from what, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+NOT_FOR_DIAGNOSIS = "SYNTHETIC, NOT FOR DIAGNOSIS"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a synthetic volume was made.
+
+    Attributes
+    ----------
+    model, model_sha256 : str
+        Name and hash of the model package.
+    task : str
+        For instance ``"t1-to-t2"``.
+    source_contrast, target_contrast : str
+        Contrasts as in the task.
+    target_kind : {"mr", "ct"}
+        ``"ct"`` when the voxels are HU.
+    mode : str
+        ``"fidelity"``, ``"balanced"`` or ``"realistic"``.
+    residual_steps, noise_steps, eta, seed
+        Settings of the sampler.
+    source_sha256 : str
+        Hash of the input, as in `Source.sha256`.
+    version : str
+        Version of medtrans.
+    extra : Mapping
+        Further entries of the sidecar, in its spelling.
+    """
+
+    model: str
+    model_sha256: str
+    task: str
+    source_contrast: str
+    target_contrast: str
+    target_kind: Literal["mr", "ct"]
+    mode: str
+    residual_steps: int
+    noise_steps: int
+    eta: float
+    seed: int
+    source_sha256: str
+    version: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def sidecar(self) -> dict[str, Any]:
+        """Build the entries of the JSON sidecar, CamelCase as BIDS spells them."""
+        return {
+            "Synthetic": True,
+            "Notice": NOT_FOR_DIAGNOSIS,
+            "GeneratedBy": [{"Name": "medtrans", "Version": self.version}],
+            "Model": self.model,
+            "ModelSHA256": self.model_sha256,
+            "Task": self.task,
+            "SourceContrast": self.source_contrast,
+            "TargetContrast": self.target_contrast,
+            "Units": "HU" if self.target_kind == "ct" else "arbitrary",
+            "Mode": self.mode,
+            "ResidualSteps": self.residual_steps,
+            "NoiseSteps": self.noise_steps,
+            "Eta": self.eta,
+            "Seed": self.seed,
+            "SourceSHA256": self.source_sha256,
+            **self.extra,
+        }
+
+    def label(self) -> str:
+        """One line for a header's description field, at most 79 ASCII characters."""
+        line = f"SYNTHETIC {self.task} by medtrans {self.model}; not acquired"
+        return line.encode("ascii", "replace").decode("ascii")[:79]
+
+
+def write_sidecar(path: Path, provenance: Provenance) -> None:
+    """Write the sidecar of one volume to `path`."""
+    path.write_text(json.dumps(provenance.sidecar(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,180 @@
+"""Slices to a stack: sorted along the normal, evenly spaced, straight, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medtrans.errors import GeometryError
+from medtrans.volumes import geometry
+from medtrans.volumes.geometry import numbers
+
+Floats = npt.NDArray[np.float64]
+
+_POSITION = "(0020,0032) ImagePositionPatient"
+_ORIENTATION = "(0020,0037) ImageOrientationPatient"
+_AGAIN = "Export the whole series again from the scanner or archive."
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Order of the slices along the normal, and the affine of the sorted stack."""
+
+    order: tuple[int, ...]
+    affine: geometry.Affine
+
+
+def normal(orientation: Floats) -> Floats:
+    """Return the unit normal of a slice from its six direction cosines (row, then column)."""
+    cross = np.cross(orientation[:3], orientation[3:])
+    return np.asarray(cross / np.linalg.norm(cross))
+
+
+def check_orientations(orientations: Floats, where: str) -> None:
+    """Refuse slices that are not parallel, or whose cosines are no right-handed pair.
+
+    Parameters
+    ----------
+    orientations
+        Shape (slices, 6), as in ImageOrientationPatient.
+    where
+        What to name in the sentence.
+    """
+    first = orientations[0]
+    gram = first.reshape(2, 3) @ first.reshape(2, 3).T
+    if not np.abs(gram - np.eye(2)).max() <= geometry.UNIT_COSINE:
+        raise GeometryError(
+            f"{where}: {_ORIENTATION} is {numbers(first)}; expected two unit vectors at a right "
+            f"angle. {_AGAIN}"
+        )
+    away = np.abs(orientations - first).max(axis=1)
+    if not (away <= geometry.DIRECTION_COSINE).all():
+        other = orientations[int(np.argmax(away))]
+        raise GeometryError(
+            f"{where}: the slices are not parallel: {_ORIENTATION} is {numbers(first)} in one and "
+            f"{numbers(other)} in another; expected one orientation. Keep one stack of the series "
+            "(a localizer or a reformat is mixed in) and leave the others out."
+        )
+
+
+def positions_along(positions: Floats, orientation: Floats) -> Floats:
+    """Distance of each slice from the origin along the normal, in mm."""
+    return np.asarray(positions @ normal(orientation))
+
+
+def group_by_position(positions: Floats, orientation: Floats) -> list[list[int]]:
+    """Return the slices at each distinct position along the normal, in that order."""
+    along = positions_along(positions, orientation)
+    groups: list[list[int]] = []
+    last = -np.inf
+    for index in np.argsort(along, kind="stable"):
+        if along[index] - last > geometry.SAME_POSITION_MM:
+            groups.append([])
+        groups[-1].append(int(index))
+        last = along[index]
+    return groups
+
+
+def build(positions: Floats, orientation: Floats, pixel_spacing: Floats, where: str) -> Stack:
+    """Sort one image per position into a volume.
+
+    Parameters
+    ----------
+    positions
+        Shape (slices, 3), ImagePositionPatient in LPS mm, in any order.
+    orientation
+        Six direction cosines that all slices share.
+    pixel_spacing
+        (between rows, between columns) in mm, as in PixelSpacing.
+    where
+        What to name in the sentence.
+
+    Returns
+    -------
+    Stack
+        Its affine maps (column, row, slice) to RAS+ mm.
+
+    Raises
+    ------
+    GeometryError
+        Too few, duplicate, missing, unevenly spaced or tilted slices.
+    """
+    along = positions_along(positions, orientation)
+    order = np.argsort(along, kind="stable")
+    along, positions = along[order], positions[order]
+    _check_count(along, where)
+    _check_gaps(along, where)
+    _check_tilt(positions, orientation, where)
+    step = (positions[-1] - positions[0]) / (len(order) - 1)
+    lps = np.eye(4)
+    lps[:3, 0] = orientation[:3] * pixel_spacing[1]
+    lps[:3, 1] = orientation[3:] * pixel_spacing[0]
+    lps[:3, 2] = step
+    lps[:3, 3] = positions[0]
+    affine = geometry.LPS_TO_RAS @ lps
+    geometry.check_affine(affine, where)
+    return Stack(tuple(int(i) for i in order), affine)
+
+
+def _check_count(along: Floats, where: str) -> None:
+    distinct = 1 + int((np.diff(along) > geometry.SAME_POSITION_MM).sum())
+    if distinct < geometry.MIN_SLICES:
+        raise GeometryError(
+            f"{where}: too few slices: {len(along)} image(s) at {distinct} position(s) "
+            f"({_POSITION}); expected at least {geometry.MIN_SLICES} positions. Name the folder "
+            "that holds the whole series."
+        )
+    if distinct < len(along):
+        index = int(np.argmin(np.diff(along)))
+        raise GeometryError(
+            f"{where}: duplicate slices: images {index + 1} and {index + 2} along the normal lie "
+            f"at one position ({_POSITION}); expected one image per position. Remove the "
+            f"duplicates, or split the series."
+        )
+
+
+def _check_gaps(along: Floats, where: str) -> None:
+    gaps = np.diff(along)
+    usual = float(np.median(gaps))
+    slack = max(geometry.SLICE_POSITION_MM, geometry.SLICE_POSITION_FRACTION * usual)
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    if abs(gaps[worst] - usual) > slack:
+        _refuse_gap(gaps, worst, usual, slack, where)
+    even = along[0] + (along[-1] - along[0]) * np.arange(len(along)) / (len(along) - 1)
+    drift = float(np.abs(along - even).max())
+    if drift > slack:
+        raise GeometryError(
+            f"{where}: the slices are unevenly spaced: their gaps drift, so that one lies "
+            f"{drift:.3g} mm from its place on an even stack ({_POSITION}); expected at most "
+            f"{slack:.3g} mm. Resample the series to even spacing first."
+        )
+
+
+def _refuse_gap(gaps: Floats, worst: int, usual: float, slack: float, where: str) -> None:
+    base = f"{where}: the gap between slices {worst + 1} and {worst + 2} along the normal is "
+    found = f"{gaps[worst]:.4g} mm ({_POSITION}); expected {usual:.4g} mm as in the others. "
+    times = gaps[worst] / usual
+    if round(times) >= 2 and abs(gaps[worst] - round(times) * usual) <= slack * round(times):
+        raise GeometryError(f"{base}{found}{round(times) - 1} slice(s) are missing there. {_AGAIN}")
+    raise GeometryError(
+        f"{base}{found}The slices are unevenly spaced. Resample the series to even spacing first, "
+        "or leave the odd slices out."
+    )
+
+
+def _check_tilt(positions: Floats, orientation: Floats, where: str) -> None:
+    """Refuse a stack whose slices shift sideways: a tilted gantry, or a sheared export."""
+    run = positions - positions[0]
+    height = run @ normal(orientation)
+    sideways = run - np.outer(height, normal(orientation))
+    shift = float(np.linalg.norm(sideways, axis=1).max())
+    allowed = max(geometry.SLICE_POSITION_MM, geometry.TILT_TANGENT * float(height[-1]))
+    if shift > allowed:
+        degrees = float(np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), height[-1])))
+        raise GeometryError(
+            f"{where}: the gantry was tilted: the stack leans {degrees:.1f} degrees from the "
+            f"slices' normal ({_POSITION} moves {shift:.3g} mm sideways; expected at most "
+            f"{allowed:.3g} mm). Resample it to a straight stack first (dcm2niix does)."
+        )

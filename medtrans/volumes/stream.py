@@ -1,0 +1,165 @@
+"""Reading a plain or gzip file in pieces, with the checksum and the length verified first."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medtrans.errors import UnreadableFileError
+
+PIECE = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+# zlib's names for the two containers of a deflate stream, both with a checksum.
+GZIP, ZLIB = 31, 15
+# Deflate cannot do better than 258 bytes in 2 bits, so more than this is a lie.
+MAX_DEFLATE_RATIO = 1032
+_AGAIN = "Copy, download or convert it again."
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the content, whatever the name, is gzip."""
+    with path.open("rb") as file:
+        return file.read(2) == GZIP_MAGIC
+
+
+def head(path: Path, count: int) -> bytes:
+    """Return the first `count` bytes of the (inflated) content, fewer if it is shorter."""
+    taken = bytearray()
+    for piece in _pieces(path, piece=1 << 14):
+        taken += piece
+        if len(taken) >= count:
+            break
+    return bytes(taken[:count])
+
+
+def verify(path: Path, expected: int) -> str:
+    """Check that the (inflated) content is whole and exactly as long as declared.
+
+    The content is streamed, never held, and inflation stops at the first byte too many.
+
+    Parameters
+    ----------
+    path
+        A plain or gzip file.
+    expected
+        Length in bytes that the header declares, offset included.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file's own bytes.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the content is truncated, damaged, too long or too short.
+    """
+    verify_part(path, 0, expected, GZIP if is_gzip(path) else None)
+    return sha256(path)
+
+
+def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> None:
+    """Check that a file from byte `start` on holds exactly `expected` bytes once inflated.
+
+    Parameters
+    ----------
+    path, start
+        The file, and where in it the content begins.
+    expected
+        Length in bytes that the header declares.
+    wbits
+        `GZIP`, `ZLIB`, or None for plain bytes.
+    """
+    stored = path.stat().st_size - start
+    if expected > stored * (MAX_DEFLATE_RATIO if wbits else 1):
+        raise _too_short(path, expected, stored)
+    if wbits is None:
+        if stored > expected:
+            raise _too_long(path, expected)
+        return
+    found = 0
+    for piece in _pieces(path, start=start, wbits=wbits):
+        found += len(piece)
+        if found > expected:
+            raise _too_long(path, expected)
+    if found < expected:
+        raise _too_short(path, expected, found)
+
+
+def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
+    """Read `count` bytes from `offset` of the (inflated) content of a verified file."""
+    if not is_gzip(path):
+        content = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
+    else:
+        content = np.empty(count, dtype=np.uint8)
+        position = -offset
+        for piece in _pieces(path):
+            start, end = max(position, 0), min(position + len(piece), count)
+            if end > start:
+                content[start:end] = np.frombuffer(piece, np.uint8)[
+                    start - position : end - position
+                ]
+            position += len(piece)
+    if len(content) != count:
+        raise _too_short(path, offset + count, offset + len(content))
+    return content
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pieces(
+    path: Path, piece: int = PIECE, start: int = 0, wbits: int | None = None
+) -> Iterator[bytes]:
+    """Content in pieces of at most `piece` bytes, inflated and checked where it is packed."""
+    if wbits is None and start == 0 and is_gzip(path):
+        wbits = GZIP
+    with path.open("rb") as file:
+        file.seek(start)
+        raw = iter(lambda: file.read(piece), b"")
+        yield from raw if wbits is None else _inflate(raw, piece, wbits, path)
+
+
+def _inflate(raw: Iterator[bytes], piece: int, wbits: int, path: Path) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(wbits=wbits)
+    try:
+        for data in raw:
+            pending = data
+            while pending:
+                if inflater.eof:
+                    if not pending.strip(b"\0"):
+                        break  # gzip allows zero padding after a member
+                    inflater = zlib.decompressobj(wbits=wbits)
+                yield inflater.decompress(pending, piece)
+                pending = inflater.unconsumed_tail or inflater.unused_data
+        while not inflater.eof and (rest := inflater.decompress(b"", piece)):
+            yield rest
+    except zlib.error:
+        raise UnreadableFileError(
+            f"{path}: the compressed stream is damaged (its checksum or its codes do not fit). "
+            f"{_AGAIN}"
+        ) from None
+    if not inflater.eof:
+        raise UnreadableFileError(f"{path}: the compressed stream ends too early. {_AGAIN}")
+
+
+def _too_short(path: Path, expected: int, found: int) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path}: the header declares {expected} bytes but the file holds only {found}; "
+        f"it is truncated or its header is damaged. {_AGAIN}"
+    )
+
+
+def _too_long(path: Path, expected: int) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path}: the file holds more than the {expected} bytes that its header declares; "
+        f"the header is damaged or it is no image. {_AGAIN}"
+    )

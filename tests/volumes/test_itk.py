@@ -1,0 +1,126 @@
+"""MHA, MHD and NRRD behind the same guard."""
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from medtrans.errors import GeometryError, MedtransError, OutputError, UnreadableFileError
+from medtrans.volumes import output_path, write_volume
+from medtrans.volumes.files import load
+from tests.volumes.builders import nifti_bytes, provenance
+
+SUFFIXES = [".mha", ".mhd", ".nrrd", ".nhdr"]
+
+
+def oblique(seed=0):
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    q[:, 2] = np.cross(q[:, 0], q[:, 1])
+    image = SimpleITK.GetImageFromArray(rng.normal(size=(4, 5, 6)).astype(np.float32))
+    image.SetDirection(q.ravel().tolist())
+    image.SetSpacing((1 / 3, 0.7, np.pi))
+    image.SetOrigin((100 / 7, -22.123456789012, 3))
+    return image
+
+
+def put(folder, suffix, packed, image=None):
+    path = folder / f"a{suffix}"
+    SimpleITK.WriteImage(image or oblique(), str(path), packed)
+    return path
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_voxels_and_places_are_those_of_simpleitk(tmp_path, suffix, packed):
+    path = put(tmp_path, suffix, packed)
+    loaded = load(path, None, None)
+    image = SimpleITK.ReadImage(str(path))
+    assert np.array_equal(loaded.voxels, SimpleITK.GetArrayFromImage(image).T)
+    lps = image.TransformIndexToPhysicalPoint((5, 4, 3))
+    assert np.allclose((loaded.affine @ [5, 4, 3, 1])[:3], np.array(lps) * [-1, -1, 1])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_grid_comes_back(tmp_path, suffix):
+    loaded = load(put(tmp_path, suffix, True), None, None)
+    goal = output_path(loaded.source, "t1-to-t2")
+    assert goal.suffix in (".mha", ".nrrd")
+    out, sidecar = write_volume(loaded.voxels, goal, loaded.source, provenance())
+    again = load(out, None, None)
+    assert np.array_equal(again.voxels, loaded.voxels)
+    if suffix in (".mha", ".mhd"):
+        assert again.source.header == loaded.source.header
+    assert np.abs(again.affine - loaded.affine).max() < 1e-14
+    assert b"SYNTHETIC t1-to-t2 by medtrans" in out.read_bytes()
+    assert sidecar.exists()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_truncation_is_refused(tmp_path, suffix, packed):
+    path = put(tmp_path, suffix, packed)
+    data = path if suffix in (".mha", ".nrrd") else next(p for p in tmp_path.iterdir() if p != path)
+    whole = data.read_bytes()
+    for end in np.random.default_rng(0).integers(0, len(whole), 50):
+        data.write_bytes(whole[:end])
+        with pytest.raises(MedtransError):
+            load(path, None, None)
+    data.write_bytes(whole + b"\0" * 3 + b"x")
+    with pytest.raises(UnreadableFileError):
+        load(path, None, None)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_flipped_bit_in_packed_voxels_is_refused(tmp_path, suffix):
+    path = put(tmp_path, suffix, True)
+    data = path if suffix in (".mha", ".nrrd") else next(p for p in tmp_path.iterdir() if p != path)
+    content = bytearray(data.read_bytes())
+    content[-60] ^= 4
+    data.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        load(path, None, None)
+
+
+def test_volumes_flat_images_and_vectors(tmp_path):
+    rng = np.random.default_rng(0)
+    four = SimpleITK.GetImageFromArray(rng.normal(size=(2, 3, 4, 5)), isVector=False)
+    path = put(tmp_path, ".nrrd", True, four)
+    with pytest.raises(GeometryError, match="the file has 2"):
+        load(path, None, None)
+    picked = load(path, None, 1)
+    assert np.allclose(picked.voxels, SimpleITK.GetArrayFromImage(four)[1].T)
+    assert picked.source.shape == (5, 4, 3)
+    flat = load(
+        put(tmp_path, ".mha", False, SimpleITK.Image(5, 4, SimpleITK.sitkInt16)), None, None
+    )
+    assert flat.voxels.shape == (5, 4, 1)
+    out, _ = write_volume(flat.voxels, tmp_path / "o.mha", flat.source, provenance())
+    assert SimpleITK.ReadImage(str(out)).GetSize() == (5, 4)
+    for kind in (SimpleITK.sitkVectorFloat32, SimpleITK.sitkComplexFloat32):
+        image = SimpleITK.Image([3, 3, 3], kind)
+        for suffix in (".mha", ".nrrd"):
+            with pytest.raises(MedtransError):
+                load(put(tmp_path, suffix, False, image), None, None)
+
+
+def test_a_header_cannot_point_elsewhere(tmp_path):
+    path = put(tmp_path, ".mhd", False)
+    (tmp_path / "inner").mkdir()
+    moved = tmp_path / "inner" / "a.mhd"
+    for name in ("../a.raw", str(tmp_path / "a.raw"), "LIST", "a%d.raw"):
+        moved.write_text(path.read_text().replace("a.raw", name))
+        with pytest.raises(UnreadableFileError, match="one file beside it"):
+            load(moved, None, None)
+
+
+def test_crossing_over_from_nifti(tmp_path):
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(packed=False))
+    loaded = load(tmp_path / "a.nii", None, None)
+    out, _ = write_volume(
+        loaded.voxels, tmp_path / "o.mha", loaded.source, provenance(), kind="itk"
+    )
+    again = load(out, None, None)
+    assert np.array_equal(again.affine, loaded.affine)
+    assert np.array_equal(again.voxels, loaded.voxels)
+    with pytest.raises(OutputError, match=r"\.mha or \.nrrd"):
+        write_volume(loaded.voxels, tmp_path / "o.mhd", loaded.source, provenance(), kind="itk")
