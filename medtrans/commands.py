@@ -1,0 +1,280 @@
+"""What each command does, between the command line and the modules that do the work.
+
+Every function returns a mapping for `console.Output.result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from medtrans.cohort import Job, jobs_from_inputs, jobs_from_manifest, make_folder, translate_cohort
+from medtrans.config import (
+    MODES,
+    STAGES,
+    Pipeline,
+    Task,
+    load_pipeline,
+    pipeline_from_dict,
+    shipped_tasks,
+)
+from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, MedtransError, UsageError
+from medtrans.manifest import Manifest
+from medtrans.package import (
+    load_package,
+)
+from medtrans.progress import say, track
+from medtrans.settings import Settings
+from medtrans.translate import Translator, Written
+from medtrans.volumes import read_volume
+
+_STAGES = ("all", "noise", "residual")
+
+
+@dataclass(frozen=True)
+class TranslateRequest:
+    """The arguments of `medtrans translate`; `files` and `selection` go to `translate_file`."""
+
+    inputs: tuple[Path, ...]
+    out: Path | None
+    model: str
+    device: str
+    settings: Mapping[str, Any]
+    files: Mapping[str, Path | None]
+    selection: Mapping[str, Any]
+    output_kind: str | None
+    report: Path | None
+    manifest: Path | None
+    out_dir: Path | None
+    strict: bool
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """The arguments of `medtrans train`."""
+
+    task: str
+    manifest: Path
+    out: Path
+    pipeline: Path | None
+    stage: str
+    noise_from: Path | None
+    pairs: int | None
+    iterations: Mapping[str, int | None]
+    resume: bool
+    seed: int
+    device: str
+    initial: str | None = None
+
+
+def translate_files(request: TranslateRequest) -> dict[str, Any]:
+    """Translate one input or many; `exit_code` in the result is that of the first failure."""
+    settings = Settings(**request.settings)
+    translator = Translator.load(request.model, request.device)
+    task = translator.package.task(settings.task)
+    jobs = _jobs(request, task)
+    if len(jobs) > 1 and (request.report or any(request.files.values())):
+        raise UsageError("--mask, --uncertainty and --report take one input at a time.")
+    say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
+    rows: list[dict[str, Any]] = []
+
+    def on_done(job: Job, result: Written | MedtransError) -> None:
+        rows.append(_row(job, result))
+        if isinstance(result, MedtransError):
+            say(f"medtrans: {result}")
+        else:
+            for warning in result.translation.warnings:
+                say(f"Warning: {job.path.name}: {warning}")
+
+    with track("slices") as on_slices:
+        results = translate_cohort(
+            translator,
+            jobs,
+            settings,
+            strict=request.strict or len(jobs) == 1,
+            on_done=on_done,
+            on_slices=on_slices,
+            output_kind=request.output_kind,
+            **request.files,
+            **request.selection,
+        )
+    if request.report is not None and isinstance(results[0], Written):
+        _write_report(request, jobs[0].path, results[0])
+    failures = [result for result in results if isinstance(result, MedtransError)]
+    return {
+        "task": str(task),
+        "model": translator.package.name,
+        "mode": settings.mode,
+        "device": str(translator.device),
+        "volumes": rows,
+        "failed": len(failures),
+        "exit_code": failures[0].exit_code if failures else EXIT_DONE,
+    }
+
+
+def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
+    """Train, or with `dry_run` say what would be trained."""
+    from medtrans.training.run import TrainingPlan, summarise, train
+
+    if request.stage not in _STAGES:
+        raise UsageError(f"--stage is all, noise or residual, not '{request.stage}'.")
+    plan = TrainingPlan(
+        pipeline=_pipeline(request),
+        manifest=Manifest.read(request.manifest),
+        out=request.out,
+        stages=request.stage,  # type: ignore[arg-type]
+        noise_from=request.noise_from,
+        pairs=request.pairs,
+        seed=request.seed,
+        device=request.device,
+        resume=request.resume,
+        initial=request.initial,
+    )
+    if dry_run:
+        return summarise(plan)
+    return {"model": str(train(plan)), "run": str(request.out)}
+
+
+def evaluate_manifest(
+    model: str,
+    manifest: Path | None,
+    task: str | None,
+    split: str,
+    modes: list[str] | None,
+    out: Path | None,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """Score a model and its baselines on a split."""
+    from medtrans.evaluate.compare import evaluate_model, summarise
+
+    if manifest is None:
+        raise UsageError("Give --manifest CSV, or --prediction and --reference.")
+    translator = Translator.load(model, device)
+    supported = MODES if translator.noise is not None else MODES[:1]
+    settings = [Settings(mode=m, seed=seed) for m in modes or supported]  # type: ignore[arg-type]
+    table = evaluate_model(translator, Manifest.read(manifest), split, task, settings)
+    if out is not None:
+        table.to_csv(make_folder(out) / "scores.csv", index=False)
+    return {
+        "model": translator.package.name,
+        "split": split,
+        "subjects": [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
+        "mean": summarise(table),
+    }
+
+
+def evaluate_pair(
+    prediction: Path | None, reference: Path | None, mask: Path | None
+) -> dict[str, Any]:
+    """Score one file against another."""
+    from medtrans.evaluate.compare import evaluate_files
+
+    if prediction is None or reference is None:
+        raise UsageError("--prediction and --reference go together.")
+    return dict(evaluate_files(prediction, reference, mask))
+
+
+def export_bundle(
+    source: str,
+    out: Path,
+    card: Path | None,
+    license_file: Path | None,
+    data_license: Path | None,
+    version: str,
+    change: str,
+) -> dict[str, Any]:
+    """Write a run's model, or a package, as a whole MONAI bundle."""
+    from medtrans.bundle_files import Documents
+    from medtrans.package import export_package
+
+    documents = Documents(
+        card=_text(card),
+        license_text=_text(license_file),
+        data_license=_text(data_license),
+        version=version,
+        changelog={version: change},
+    )
+    files = export_package(source, out, documents)
+    return {"bundle": str(out), "files": [str(path) for path in files]}
+
+
+def check_bundle(folder: Path, trust: bool) -> dict[str, Any]:
+    """Run the checks of a MONAI bundle; `exit_code` in the result says whether all hold."""
+    from medtrans.bundle_check import check
+
+    rows = [asdict(result) for result in check(folder, trust=trust)]
+    failed = sum(row["result"] == "failed" for row in rows)
+    exit_code = EXIT_USER_CAN_FIX if failed else EXIT_DONE
+    return {"bundle": str(folder), "checks": rows, "failed": failed, "exit_code": exit_code}
+
+
+def _text(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text ({error}). Name a text file.") from None
+
+
+def _jobs(request: TranslateRequest, task: Task) -> list[Job]:
+    if request.manifest is None:
+        if request.out_dir is not None:
+            raise UsageError("--out-dir goes with --manifest; for files use -o.")
+        return jobs_from_inputs(request.inputs, request.out)
+    if request.out_dir is None or request.inputs or request.out is not None:
+        raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
+    return jobs_from_manifest(Manifest.read(request.manifest), task.source, request.out_dir)
+
+
+def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:
+    if isinstance(result, MedtransError):
+        return {"input": str(job.path), "output": None, "error": str(result)}
+    return {
+        "input": str(job.path),
+        "output": str(result.outputs[0]),
+        "slices": result.translation.slices,
+        "seconds": round(result.seconds, 2),
+    }
+
+
+def _write_report(request: TranslateRequest, path: Path, written: Written) -> None:
+    """Write the HTML page of one translation, with nothing of the input but its picture."""
+    from medtrans.evaluate.report import save_html, save_picture
+
+    assert request.report is not None
+    source = read_volume(path, **request.selection)
+    synthetic = read_volume(written.outputs[0])
+    with TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        save_picture(picture, {"source": source, "SYNTHETIC": synthetic})
+        facts = asdict(replace(written.provenance, extra={}))
+        warnings = list(written.translation.warnings)
+        sections = {"How it was made": facts, "Warnings": warnings}
+        save_html(request.report, f"medtrans: {facts['task']}", picture, sections)
+
+
+def _pipeline(request: TrainRequest) -> Pipeline:
+    """Read the recipe, and lay over it what the command line says.
+
+    A model to start from brings its own recipe, since its weights fit no other network.
+    """
+    overrides: dict[str, Any] = {
+        stage: {"iterations": count}
+        for stage, count in request.iterations.items()
+        if count is not None
+    }
+    overrides["tasks"] = [str(Task.parse(text)) for text in request.task.split(",")]
+    if request.pipeline is not None:
+        return load_pipeline(request.pipeline, overrides)
+    if request.initial is not None:
+        own = load_package(request.initial).pipeline.model_dump(mode="json")
+        for stage in STAGES:
+            own[stage] |= overrides.get(stage, {})
+        return pipeline_from_dict({**own, "tasks": overrides["tasks"]}, request.initial)
+    first = overrides["tasks"][0]
+    return load_pipeline(first if first in shipped_tasks() else "base", overrides)

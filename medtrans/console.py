@@ -1,0 +1,68 @@
+"""What a command prints: for a person as lines, for a program as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from medtrans.errors import MedtransError
+
+
+class Output:
+    """Where a command's result goes.
+
+    Parameters
+    ----------
+    as_json : bool
+        One JSON object on stdout, everything else on stderr.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Print what a command found or did."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(result, default=str) + "\n")
+        else:
+            sys.stdout.write("\n".join(_lines(result)) + "\n")
+
+    def error(self, error: MedtransError, code: int) -> None:
+        """Print why a command did not do what was asked."""
+        if self.as_json:
+            body = {"error": type(error).__name__, "message": str(error), "exit_code": code}
+            sys.stdout.write(json.dumps(body) + "\n")
+        sys.stderr.write(f"medtrans: {error}\n")
+
+
+def _lines(value: Any, indent: str = "") -> list[str]:
+    """Lay nested mappings and lists out as indented lines; lists of mappings as a table."""
+    lines: list[str] = []
+    for key, item in value.items():
+        name = str(key).replace("_", " ")
+        if isinstance(item, Mapping) and item:
+            lines += [f"{indent}{name}:", *_lines(item, indent + "  ")]
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            lines += [f"{indent}{name}:", *(indent + "  " + row for row in _table(item))]
+        elif isinstance(item, list | tuple):
+            lines += [f"{indent}{name}: {', '.join(map(str, item)) or 'none'}"]
+        elif item is not None:
+            lines += [f"{indent}{name}: {_plain(item)}"]
+    return lines
+
+
+def _table(rows: list[Mapping[str, Any]]) -> list[str]:
+    head = list(rows[0])
+    cells = [head, *([_plain(row.get(name, "")) for name in head] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,43 @@
+"""DRDD, Decoupled Residual Denoising Diffusion, in plain torch.
+
+Written from the equations of Lin et al., arXiv 2606.01048; their numbers stand beside the code.
+Read in this order: `schedules`, `processes`, `denoisers`, `sampler`.
+
+Symbols: x0 target image, y source image, both in [-1, 1]; r = y - x0 the residual;
+eps ~ N(0, I); sigma the fixed noise of the residual stage.
+"""
+
+from medtrans.diffusion.denoisers import Denoiser, ve_epsilon
+from medtrans.diffusion.processes import (
+    NoisePredictor,
+    ResidualPredictor,
+    add_noise,
+    add_residual,
+    draw_timesteps,
+    noise_loss,
+    residual_loss,
+)
+from medtrans.diffusion.randomness import SliceNoise, generator, slice_noise
+from medtrans.diffusion.sampler import Steps, remove_noise, remove_residual, translate
+from medtrans.diffusion.schedules import Schedule, linear_variance_schedule
+
+__all__ = [
+    "Denoiser",
+    "NoisePredictor",
+    "ResidualPredictor",
+    "Schedule",
+    "SliceNoise",
+    "Steps",
+    "add_noise",
+    "add_residual",
+    "draw_timesteps",
+    "generator",
+    "linear_variance_schedule",
+    "noise_loss",
+    "remove_noise",
+    "remove_residual",
+    "residual_loss",
+    "slice_noise",
+    "translate",
+    "ve_epsilon",
+]

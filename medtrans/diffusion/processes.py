@@ -1,0 +1,86 @@
+"""The two forward processes and the two losses.
+
+Shapes: images (B, C, H, W); time steps (B,), integers; the networks are any callables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from medtrans.diffusion.schedules import Schedule
+
+Loss = Literal["l1", "l2"]
+# eps_theta(x, time) and r_theta(x, source, time); contrast and task labels are bound by the caller
+NoisePredictor = Callable[[Tensor, Tensor], Tensor]
+ResidualPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def add_noise(x0: Tensor, eps: Tensor, beta_bar: Tensor) -> Tensor:
+    """Noise diffusion (Eq. 2): x0 + beta_bar eps."""
+    return x0 + _per_image(beta_bar, x0) * eps
+
+
+def add_residual(x0: Tensor, eps: Tensor, residual: Tensor, sigma: float, alpha: Tensor) -> Tensor:
+    """Residual diffusion (Eq. 3, 4): x0 + sigma eps + alpha_bar r, which ends at y + sigma eps."""
+    return x0 + sigma * eps + _per_image(alpha, x0) * residual
+
+
+def noise_loss(
+    predict: NoisePredictor, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule, loss: Loss
+) -> Tensor:
+    """Eq. 10: how far the noise network is from the noise. Sees target images only."""
+    level = schedule.beta_bar.to(x0)[t]
+    predicted = predict(add_noise(x0, eps, level), schedule.noise_time(level))
+    return _distance(predicted, eps, loss)
+
+
+def residual_loss(
+    predict: ResidualPredictor,
+    x0: Tensor,
+    source: Tensor,
+    eps: Tensor,
+    t: Tensor,
+    schedule: Schedule,
+    loss: Loss,
+) -> Tensor:
+    """Eq. 9: how far the residual network is from the residual, inside the fixed-noise domain.
+
+    `source` is the stack of 2k + 1 source slices; its middle one is y.
+    """
+    residual = middle(source) - x0
+    alpha = schedule.alpha_bar.to(x0)[t]
+    noisy = add_residual(x0, eps, residual, schedule.sigma, alpha)
+    return _distance(predict(noisy, source, schedule.residual_time(t)), residual, loss)
+
+
+def draw_timesteps(
+    count: int, schedule: Schedule, rng: Generator, terminal_share: float = 0.0
+) -> Tensor:
+    """Draw time steps uniformly from 1 … T; each is T with probability `terminal_share` instead.
+
+    The first reverse step always starts at T, and in fidelity mode it is the only one, so the
+    residual stage gains from seeing T more often than once in T draws.
+    """
+    uniform = torch.randint(1, schedule.last + 1, (count,), generator=rng)
+    terminal = torch.rand(count, generator=rng) < terminal_share
+    return torch.where(terminal, schedule.last, uniform)
+
+
+def middle(source: Tensor) -> Tensor:
+    """Return y, the middle slice of a (B, 2k + 1, H, W) stack, as (B, 1, H, W)."""
+    centre = source.shape[1] // 2
+    return source[:, centre : centre + 1]
+
+
+def _per_image(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like).view(-1, *[1] * (like.ndim - 1))
+
+
+def _distance(predicted: Tensor, truth: Tensor, loss: Loss) -> Tensor:
+    measure = functional.l1_loss if loss == "l1" else functional.mse_loss
+    return measure(predicted.float(), truth.float())

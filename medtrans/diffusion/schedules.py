@@ -1,0 +1,72 @@
+"""How much noise and how much residual there is at each time step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TIME_SCALE = 1000.0  # the networks' time embedding expects numbers of this size
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The two cumulative schedules of DRDD.
+
+    Attributes
+    ----------
+    alpha_bar : Tensor
+        Shape (T + 1,), float64: share of the residual at each step, from 0 to exactly 1.
+    beta_bar : Tensor
+        Shape (T + 1,), float64: standard deviation of the noise, from 0 to exactly sigma.
+    """
+
+    alpha_bar: Tensor
+    beta_bar: Tensor
+
+    @property
+    def last(self) -> int:
+        """The last time step, T."""
+        return int(self.alpha_bar.numel() - 1)
+
+    @property
+    def sigma(self) -> float:
+        return float(self.beta_bar[-1])
+
+    def grid(self, steps: int) -> list[int]:
+        """Return `steps` + 1 time steps from T down to 0, evenly spaced in t."""
+        return [round(self.last * (steps - i) / steps) for i in range(steps + 1)]
+
+    def residual_time(self, t: Tensor) -> Tensor:
+        """Tell the residual network the integer steps `t` as alpha_bar x 1000."""
+        return (self.alpha_bar.to(t.device)[t] * TIME_SCALE).float()
+
+    def noise_time(self, level: Tensor) -> Tensor:
+        """Tell the noise network the noise level beta_bar as beta_bar / sigma x 1000."""
+        return (level / self.sigma * TIME_SCALE).float()
+
+
+def linear_variance_schedule(
+    sigma: float, steps: int = 1000, first: float = 1e-4, last: float = 0.02
+) -> Schedule:
+    """Build the paper's reference schedule.
+
+    With the running product P of (1 - variance), alpha_bar = 1 - sqrt(P) and beta_bar =
+    sqrt(1 - P). Neither ends at 1 (0.9936 and 0.99998 with the reference numbers), so both are
+    rescaled: alpha_bar to end at 1, beta_bar at sigma.
+
+    Parameters
+    ----------
+    sigma : float
+        The noise of the residual stage, on the [-1, 1] scale.
+    steps : int
+        T, the number of time steps.
+    first, last : float
+        Variance added at the first and the last step.
+    """
+    variance = torch.linspace(first, last, steps, dtype=torch.float64)
+    kept = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - variance, dim=0)])
+    alpha_bar = 1 - kept.sqrt()
+    beta_bar = (1 - kept).sqrt()
+    return Schedule(alpha_bar / alpha_bar[-1], sigma * beta_bar / beta_bar[-1])

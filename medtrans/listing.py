@@ -1,0 +1,78 @@
+"""The commands that answer without a network: what there is, and what a file is.
+
+Kept apart from `commands`, so that they need not import torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medtrans.config import Task, shipped_tasks
+from medtrans.model_folder import DEFAULT_MODEL, find_package, read_metadata, shipped_models
+from medtrans.progress import track
+from medtrans.volumes.describe import describe
+
+
+def list_tasks() -> dict[str, Any]:
+    """List the shipped recipes, and which shipped model does them."""
+    able = {name: read_metadata(find_package(name)) for name in shipped_models()}
+    rows = []
+    for task in shipped_tasks():
+        models = [n for n, m in able.items() if task in m["medtrans"]["pipeline"]["tasks"]]
+        rows.append({"task": task, "recipe": f"{task}.toml", "models": ", ".join(models) or "-"})
+    return {"tasks": rows}
+
+
+def list_models() -> dict[str, Any]:
+    """List the shipped models and what they were trained on."""
+    rows = []
+    for name in shipped_models():
+        metadata = read_metadata(find_package(name))
+        ours = metadata["medtrans"]
+        rows.append(
+            {
+                "model": name,
+                "version": metadata["version"],
+                "tasks": ", ".join(ours["pipeline"]["tasks"]),
+                "sigma": ours["pipeline"]["diffusion"]["sigma"],
+                "weights": ours["weights_sha256"][:12],
+                "folder": str(find_package(name)),
+            }
+        )
+    return {"models": rows}
+
+
+def describe_file(path: Path, series: str | None) -> dict[str, Any]:
+    """Say what a file is, and what the default model would make of it."""
+    facts = describe(path, series=series)
+    tasks = read_metadata(find_package(DEFAULT_MODEL))["medtrans"]["pipeline"]["tasks"]
+    fitting = [task for task in tasks if Task.parse(task).source == facts.get("contrast")]
+    if not facts["readable"]:
+        facts["translate"] = "would refuse it, for the problems above"
+    elif fitting or facts.get("contrast") is None:
+        facts["translate"] = f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"
+    else:
+        facts["translate"] = (
+            f"{DEFAULT_MODEL} has no task for {facts['contrast']}; train one with medtrans train"
+        )
+    return facts
+
+
+def make_phantoms(
+    out: Path, subjects: int, contrasts: str, seed: int, skull_stripped: bool
+) -> dict[str, Any]:
+    """Write phantoms and their manifest."""
+    from medtrans.phantom import write_subjects
+
+    names = tuple(name.strip().lower() for name in contrasts.split(",") if name.strip())
+    with track("phantoms") as update:
+        manifest = write_subjects(
+            out,
+            subjects,
+            contrasts=names,
+            seed=seed,
+            skull_stripped=skull_stripped,
+            on_subject=update,
+        )
+    return {"manifest": str(manifest), "subjects": subjects, "contrasts": list(names)}

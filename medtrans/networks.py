@@ -1,0 +1,96 @@
+"""What a recipe builds: the schedule, and the two networks around MONAI's DiffusionModelUNet."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from torch import Tensor, nn
+
+from medtrans.config import NetworkConfig, Pipeline
+from medtrans.diffusion import (
+    NoisePredictor,
+    ResidualPredictor,
+    Schedule,
+    linear_variance_schedule,
+)
+
+
+class TimeUNet(nn.Module):
+    """A time-conditioned U-Net that works on folded pixels.
+
+    `unshuffle` x `unshuffle` pixels become channels before the first layer and pixels again after
+    the last, so that no layer runs at full resolution: on a CPU the same weights then cost a
+    quarter.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Before folding.
+    classes : int
+        How many labels (tasks or contrasts) the network tells apart; 1 takes no label.
+    config : NetworkConfig
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, classes: int, config: NetworkConfig
+    ) -> None:
+        super().__init__()
+        fold = config.unshuffle**2
+        self.classes = classes
+        self.fold = nn.PixelUnshuffle(config.unshuffle)
+        self.unfold = nn.PixelShuffle(config.unshuffle)
+        self.unet = DiffusionModelUNet(
+            spatial_dims=2,
+            in_channels=in_channels * fold,
+            out_channels=out_channels * fold,
+            channels=config.channels,
+            attention_levels=config.attention,
+            num_res_blocks=config.blocks,
+            num_head_channels=config.norm_groups,
+            norm_num_groups=config.norm_groups,
+            num_class_embeds=classes if classes > 1 else None,
+            include_fc=False,
+        )
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""
+        labels = label if self.classes > 1 else None
+        folded = self.fold(x).contiguous(memory_format=torch.channels_last)
+        return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels)))
+
+
+def build_schedule(pipeline: Pipeline) -> Schedule:
+    """How much noise and residual there is at each step."""
+    d = pipeline.diffusion
+    return linear_variance_schedule(d.sigma, d.steps, d.first_variance, d.last_variance)
+
+
+def noise_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+    """eps_theta(x, time [, contrast]): sees noisy target slices and nothing else."""
+    return _seeded(1, len(pipeline.targets), pipeline.network, seed)
+
+
+def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+    """r_theta(x, source, time [, task]): sees the noisy slice and the stack of source slices."""
+    stack = 2 * pipeline.slices.context + 1
+    return _seeded(1 + stack, len(pipeline.tasks), pipeline.network, seed)
+
+
+def noise_predictor(network: nn.Module, label: Tensor | None = None) -> NoisePredictor:
+    """Bind the contrast label: what `medtrans.diffusion` calls as predict(x, time)."""
+    return lambda x, time: network(x, time, label)
+
+
+def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:
+    """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time)."""
+    return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) -> TimeUNet:
+    """Build a network whose initial weights depend on `seed` alone; global state is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TimeUNet(in_channels, 1, classes, config)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

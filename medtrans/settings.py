@@ -1,0 +1,51 @@
+"""How to translate: what a user can choose for each volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medtrans.config import MODES, Mode
+from medtrans.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to translate.
+
+    Attributes
+    ----------
+    task : str or None
+        For example "t1-to-t2"; None for the model's default.
+    mode : str
+        fidelity: one network call a slice, best PSNR. balanced and realistic: the noise stage
+        pulls the result onto the manifold of real target images.
+    residual_steps, noise_steps : int or None
+        Override the mode's.
+    eta : float or None
+        Overrides the recipe's; above 0 the noise steps draw fresh noise.
+    samples : int
+        Draws of the noise to average; their standard deviation is the uncertainty.
+    seed : int
+    batch_size : int
+        Slices at a time; changes memory and speed, not the noise.
+    """
+
+    task: str | None = None
+    mode: Mode = "fidelity"
+    residual_steps: int | None = None
+    noise_steps: int | None = None
+    eta: float | None = None
+    samples: int = 1
+    seed: int = 0
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UsageError(f"The mode '{self.mode}' is unknown; known are {', '.join(MODES)}.")
+        lowest = {"samples": 1, "batch_size": 1, "residual_steps": 1, "noise_steps": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name} must be {least} or more, not {value}.")
+        if self.eta is not None and not 0 <= self.eta <= 1:
+            raise UsageError(f"eta must be between 0 and 1, not {self.eta}.")

@@ -1,0 +1,48 @@
+"""Stopping at a good moment: Ctrl-C and SIGTERM are noted, and acted on between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from medtrans.errors import Interrupted, Terminated
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignal:
+    """While active, the first SIGINT or SIGTERM only sets a flag; the second acts at once.
+
+    In a thread other than the main one it never sets, since signals arrive in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {s: signal.signal(s, self._note) for s in _HANDLED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    @property
+    def is_set(self) -> bool:
+        return self.received is not None
+
+    def raise_if_set(self, saved: str) -> None:
+        """Raise `Interrupted` or `Terminated` once a signal has come; `saved` says what is kept."""
+        if self.received is None:
+            return
+        kind = Terminated if self.received == signal.SIGTERM else Interrupted
+        raise kind(f"Stopped. {saved} Run the same command with --resume to go on.")
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self.__exit__()  # the next signal is the impatient one

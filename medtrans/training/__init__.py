@@ -1,0 +1,1 @@
+"""Training of both stages with one loop. Start at `run`, then `stages`, then `loop`."""

@@ -1,0 +1,106 @@
+"""What a stopped training needs to go on bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from medtrans.errors import TrainingError
+from medtrans.volumes.atomic import replacing
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """Everything that changes while a stage trains; randomness is a function of the step.
+
+    Attributes
+    ----------
+    network : Module
+    average : AveragedModel
+        Exponential moving average of the weights: what is validated and shipped.
+    optimizer : Optimizer
+    step : int
+        Training steps done.
+    best_score : float
+        Highest validation score so far, in dB.
+    """
+
+    network: nn.Module
+    average: AveragedModel
+    optimizer: Optimizer
+    step: int = 0
+    best_score: float = float("-inf")
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """Return torch's EMA of a network, with a decay that starts low.
+
+    A constant decay of 0.999 would keep much of the initial weights for thousands of steps.
+    """
+
+    def update(averages: Any, currents: Any, count: Any) -> None:
+        n = int(count)
+        average = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
+        average(averages, currents, count)
+
+    return AveragedModel(network, multi_avg_fn=update)
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write the whole state; either the new file is there or the old one still is."""
+    content = {
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "best_score": state.best_score,
+    }
+    with replacing(path) as partial:
+        torch.save(content, partial)
+
+
+def load_checkpoint(path: Path, state: State) -> None:
+    """Read a state in place; raises `TrainingError` for a damaged file or another model's."""
+    content = read_tensors(path)
+    try:
+        state.network.load_state_dict(content["network"])
+        state.average.load_state_dict(content["average"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.step, state.best_score = int(content["step"]), float(content["best_score"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"The checkpoint {path} does not fit this recipe ({str(error).splitlines()[0]}). "
+            "Resume with the recipe it was made with, or train into a new folder."
+        ) from None
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a plain state dict."""
+    with replacing(path) as partial:
+        torch.save(weights, partial)
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a .pt file without running code from it."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(
+            f"There is no checkpoint {path}. Train that stage first, or leave --resume out."
+        ) from None
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise TrainingError(
+            f"The checkpoint {path} is damaged ({type(error).__name__}). "
+            "Delete its folder to start that stage again."
+        ) from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"The checkpoint {path} does not hold weights.")
+    return content

@@ -1,0 +1,141 @@
+"""Training examples: random patches of random slices.
+
+An example is a function of (seed, position in the stream), so that resuming at step n, or reading
+with any number of workers, gives the same examples.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medtrans.cache import CachedVolume
+from medtrans.config import Pipeline, StageName
+from medtrans.diffusion.randomness import seed_of
+from medtrans.training.augment import Augmentation
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one slice is read from.
+
+    Attributes
+    ----------
+    volumes : dict
+        Key of the batch -> volume; all on one grid.
+    contexts : dict
+        Key of the batch -> neighbours on each side.
+    label : int
+        The task (residual stage) or contrast (noise stage).
+    """
+
+    volumes: dict[str, CachedVolume]
+    contexts: dict[str, int]
+    label: int
+
+    @property
+    def lead(self) -> CachedVolume:
+        """The volume whose foreground decides which slices count: the source where there is one."""
+        return self.volumes.get("source", self.volumes["target"])
+
+
+class RandomSlices(Dataset[dict[str, Any]]):
+    """An endless stream of augmented patches, addressed by position.
+
+    Every volume (or pair) is as likely as every other; within it every slice with foreground.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    pipeline : Pipeline
+    stage : "noise" or "residual"
+    seed : int
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], pipeline: Pipeline, stage: StageName, seed: int
+    ) -> None:
+        self.examples = examples
+        self.patch = pipeline.stage(stage).patch
+        self.stage = stage
+        self.seed = seed
+        keys = tuple(examples[0].volumes)
+        self.augmentations = {
+            axis: Augmentation(keys, pipeline.augmentation, _left_right(axis))
+            for axis in {example.lead.axis for example in examples}
+        }
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """Return {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
+        seed = seed_of(self.seed, self.stage, "example", position)
+        rng = np.random.default_rng(seed)
+        example = self.examples[int(rng.integers(len(self.examples)))]
+        lead = example.lead
+        index = int(rng.choice(lead.occupied))
+        corner = _random_corner(lead, self.patch, rng)
+        read = {
+            key: volume.patch(index, corner, self.patch, example.contexts[key])
+            for key, volume in example.volumes.items()
+        }
+        augmented = self.augmentations[lead.axis](read, seed)
+        tensors = {key: torch.from_numpy(value) for key, value in augmented.items()}
+        return {**tensors, "label": example.label}
+
+
+def _random_corner(
+    volume: CachedVolume, patch: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Place the patch inside the foreground's box, or the box inside the patch."""
+    corners = []
+    for (start, end), size in zip(volume.box, patch, strict=True):
+        low, high = sorted((start, end - size))
+        corners.append(int(rng.integers(low, high + 1)))
+    return corners[0], corners[1]
+
+
+def _left_right(axis: int) -> int | None:
+    """Which in-plane axis of a slice across RAS axis `axis` runs left to right."""
+    return None if axis == 0 else 0
+
+
+class _Positions(Sampler[int]):
+    """The positions of steps `first` … `last` - 1, in order."""
+
+    def __init__(self, first: int, last: int, batch_size: int) -> None:
+        self.range = range(first * batch_size, last * batch_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.range)
+
+    def __len__(self) -> int:
+        return len(self.range)
+
+
+def batches(
+    slices: RandomSlices, first: int, last: int, batch_size: int, workers: int = 1
+) -> Iterator[Batch]:
+    """Yield the batches of training steps `first` … `last` - 1."""
+    loader: DataLoader[dict[str, Any]] = DataLoader(
+        slices,
+        batch_size=batch_size,
+        sampler=_Positions(first, last, batch_size),
+        num_workers=workers,
+        worker_init_fn=_quiet_worker,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def _quiet_worker(_: int) -> None:
+    """Leave Ctrl-C to the main process, which saves before it stops."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

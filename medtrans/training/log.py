@@ -1,0 +1,72 @@
+"""What training writes while it runs: CSV always, TensorBoard when it is installed, pictures."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medtrans.pictures import save_grid
+from medtrans.training.validation import Outcome
+
+
+class TrainingLog:
+    """The log of one stage, in its folder.
+
+    Rows after `step` are those of a run that was stopped later than its last checkpoint; they
+    are dropped, so that a resumed run's log reads like an uninterrupted one's.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder = folder
+        self.board = _tensorboard(folder / "tensorboard")
+        for name in ("training", "validation"):
+            _drop_rows_after(self._csv(name), step)
+
+    def training(self, step: int, values: Mapping[str, float]) -> None:
+        self._row("training", step, values)
+
+    def validation(self, step: int, outcome: Outcome) -> None:
+        self._row("validation", step, outcome.scores)
+        if outcome.rows:
+            pictures = self.folder / "pictures"
+            pictures.mkdir(exist_ok=True)
+            save_grid(pictures / f"{step:07d}.png", outcome.rows, outcome.captions, scale=2)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def _csv(self, name: str) -> Path:
+        return self.folder / f"{name}.csv"
+
+    def _row(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        path = self._csv(name)
+        fresh = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        if self.board is not None:
+            for key, value in values.items():
+                self.board.add_scalar(f"{name}/{key}", value, step)
+
+
+def _tensorboard(folder: Path) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) <= step)])

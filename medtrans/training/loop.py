@@ -1,0 +1,204 @@
+"""The training loop, one for both stages."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medtrans.config import Pipeline, StageConfig
+from medtrans.diffusion import generator
+from medtrans.errors import TrainingError
+from medtrans.progress import track
+from medtrans.signals import StopSignal
+from medtrans.training.checkpoint import (
+    State,
+    Weights,
+    averaged,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    save_weights,
+)
+from medtrans.training.data import Batch, batches
+from medtrans.training.log import TrainingLog
+from medtrans.training.stages import Stage
+from medtrans.training.validation import validate
+
+LAST, BEST = "last.pt", "best.pt"
+_LOG_EVERY = 10
+
+
+def fit(
+    stage: Stage,
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    seed: int,
+    device: torch.device,
+    resume: bool,
+    stop: StopSignal,
+) -> Weights:
+    """Train a stage to its last iteration.
+
+    Parameters
+    ----------
+    stage : Stage
+    pipeline : Pipeline
+    folder : Path
+        Gets last.pt (the whole state), best.pt (averaged weights), logs and pictures.
+    seed : int
+        With the step, decides all randomness.
+    device : device
+    resume : bool
+        Go on from last.pt where there is one.
+    stop : StopSignal
+        Checked after every step; when set, the state is saved and `stop.raise_if_set` raises.
+
+    Returns
+    -------
+    dict of Tensor
+        The averaged weights of the best validation score, or the last ones without validation.
+    """
+    config = stage.config
+    state = _fresh_state(stage, device)
+    if resume and (folder / LAST).is_file():
+        load_checkpoint(folder / LAST, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = TrainingLog(folder, state.step)
+    meter = _Meter(config.batch_size)
+    note = ""
+    with track(f"{stage.name} stage") as update:
+        for batch in _stream(stage, state.step, device):
+            loss, norm = _step(stage, state, batch, seed)
+            meter.add(loss, norm)
+            if state.step % _LOG_EVERY == 0:
+                log.training(state.step, meter.read(_learning_rate(config, state.step)))
+            if _due(state.step, config.validate_every, config.iterations) and stage.validation:
+                note = _validate(stage, state, pipeline, folder, log)
+            update(state.step, config.iterations, f"loss {loss:.4f} {note}")
+            if _due(state.step, config.checkpoint_every, config.iterations) or stop.is_set:
+                save_checkpoint(folder / LAST, state)
+            stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
+    log.close()
+    return _result(folder, state)
+
+
+def _fresh_state(stage: Stage, device: torch.device) -> State:
+    network = stage.network.to(device).train()
+    config = stage.config
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    return State(network, averaged(network, config.ema_decay), optimizer)
+
+
+def _stream(stage: Stage, first: int, device: torch.device) -> Iterator[Batch]:
+    config = stage.config
+    for batch in batches(stage.slices, first, config.iterations, config.batch_size):
+        yield {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+def _step(stage: Stage, state: State, batch: Batch, seed: int) -> tuple[float, float]:
+    """One optimiser step; returns the loss and the gradient's norm before clipping."""
+    config = stage.config
+    for group in state.optimizer.param_groups:
+        group["lr"] = _learning_rate(config, state.step)
+    rng = generator(seed, stage.name, "step", state.step)
+    device_type = batch["target"].device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+        loss: Tensor = stage.loss(state.network, batch, rng)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"The loss of the {stage.name} stage became {value} at step {state.step}. Lower "
+            f"{stage.name}.learning_rate in the recipe (it is {config.learning_rate:g}), or set "
+            f'{stage.name}.precision = "fp32".'
+        )
+    state.optimizer.step()
+    state.average.update_parameters(state.network)
+    state.step += 1
+    return value, float(norm)
+
+
+def _learning_rate(config: StageConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to `final_learning_rate` of the peak."""
+    warm = min(1.0, (step + 1) / max(config.warmup_iterations, 1))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(step / config.iterations, 1.0)))
+    floor = config.final_learning_rate
+    return config.learning_rate * warm * (floor + (1 - floor) * cosine)
+
+
+def _validate(
+    stage: Stage, state: State, pipeline: Pipeline, folder: Path, log: TrainingLog
+) -> str:
+    """Score the averaged network on the val split; keep it when it is the best so far."""
+    network = state.average.module.eval()
+    device = next(network.parameters()).device
+    bf16 = stage.config.precision == "bf16"
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        outcome = validate(
+            network,
+            stage.predict,
+            stage.validation,
+            pipeline,
+            stage.config.validation_slices,
+            device,
+        )
+    network.train()
+    log.validation(state.step, outcome)
+    score = outcome.scores[stage.monitored]
+    if score > state.best_score:
+        state.best_score = score
+        save_weights(folder / BEST, network.state_dict())
+    return f"val {stage.monitored} {score:.2f} dB (best {state.best_score:.2f})"
+
+
+def _result(folder: Path, state: State) -> Weights:
+    best = folder / BEST
+    if not best.is_file():
+        save_weights(best, state.average.module.state_dict())
+    return read_tensors(best)
+
+
+def _due(step: int, every: int, total: int) -> bool:
+    return step % every == 0 or step == total
+
+
+class _Meter:
+    """Means of what happened since it was last read."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._clear()
+
+    def add(self, loss: float, norm: float) -> None:
+        self.losses.append(loss)
+        self.norms.append(norm)
+
+    def read(self, learning_rate: float) -> dict[str, float]:
+        seconds = time.monotonic() - self.start
+        count = len(self.losses)
+        values = {
+            "loss": sum(self.losses) / count,
+            "gradient_norm": sum(self.norms) / count,
+            "learning_rate": learning_rate,
+            "slices_per_second": count * self.batch_size / seconds,
+        }
+        self._clear()
+        return values
+
+    def _clear(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.start = time.monotonic()

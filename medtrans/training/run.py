@@ -1,0 +1,356 @@
+"""A training run: from a recipe and a manifest to a model package in RUN/model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from medtrans import __version__
+from medtrans.cache import CachedVolume, VolumeCache
+from medtrans.config import Pipeline, StageName, Task
+from medtrans.devices import choose_device
+from medtrans.errors import OutputError, TrainingError
+from medtrans.intensity import typical_profile
+from medtrans.manifest import Entry, Manifest, Pair
+from medtrans.networks import noise_network, residual_network
+from medtrans.package import load_package, save_package
+from medtrans.progress import say, track
+from medtrans.signals import StopSignal
+from medtrans.training.checkpoint import Weights, read_tensors
+from medtrans.training.data import Example
+from medtrans.training.loop import BEST, LAST, fit
+from medtrans.training.stages import (
+    Stage,
+    noise_stage,
+    pair_example,
+    residual_stage,
+    target_example,
+)
+from medtrans.volumes.atomic import replacing
+from medtrans.volumes.geometry import require_same_grid
+
+_SETTINGS = "run.json"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run trains, on what, and where it writes.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    manifest : Manifest
+    out : Path
+        The run's folder.
+    stages : "all", "noise" or "residual"
+    noise_from : Path or None
+        A run or model package whose finished noise network is used instead of training one.
+    initial : str, Path or None
+        A model package, by name or folder, whose weights both stages start from.
+    pairs : int or None
+        How many subjects' pairs the residual stage may use; None for all.
+    seed : int
+    device : str
+        "auto", "cpu" or "cuda".
+    resume : bool
+    """
+
+    pipeline: Pipeline
+    manifest: Manifest
+    out: Path
+    stages: Literal["all", "noise", "residual"] = "all"
+    noise_from: Path | None = None
+    pairs: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+    initial: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The volumes of a run, by label: contrast for the targets, task for the pairs."""
+
+    targets: dict[str, list[Entry]]
+    validation_targets: dict[str, list[Entry]]
+    pairs: dict[Task, list[Pair]]
+    validation_pairs: dict[Task, list[Pair]]
+
+
+def select_data(plan: TrainingPlan) -> TrainingData:
+    """Look up the run's volumes in the manifest; raises `ManifestError` when a stage has none."""
+    manifest, tasks = plan.manifest, plan.pipeline.parsed_tasks
+    targets = plan.pipeline.targets
+    pairs = {t: manifest.pairs(*t, "train", plan.pairs, plan.seed) for t in tasks}
+    if plan.stages != "noise" and not any(pairs.values()):
+        manifest.require_pairs(*tasks[0], "train", plan.pairs, plan.seed)
+    return TrainingData(
+        {c: manifest.require_targets(c) for c in targets},
+        {c: manifest.targets(c, "val") for c in targets},
+        pairs,
+        {t: manifest.pairs(*t, "val") for t in tasks},
+    )
+
+
+def summarise(plan: TrainingPlan) -> dict[str, Any]:
+    """Say what a run would do, without doing it (`--dry-run`)."""
+    data = select_data(plan)
+    _check_initial(plan)
+    return {
+        "tasks": list(plan.pipeline.tasks),
+        "stages": plan.stages,
+        "out": str(plan.out),
+        "device": str(choose_device(plan.device)),
+        "unpaired_targets": {c: len(e) for c, e in data.targets.items()},
+        "train_pairs": {str(t): len(p) for t, p in data.pairs.items()},
+        "val_pairs": {str(t): len(p) for t, p in data.validation_pairs.items()},
+        "noise_iterations": plan.pipeline.noise.iterations,
+        "residual_iterations": plan.pipeline.residual.iterations,
+        "seed": plan.seed,
+    }
+
+
+def train(plan: TrainingPlan) -> Path:
+    """Train the plan's stages and return the model package's folder (or the noise stage's).
+
+    Ctrl-C saves and stops; the same plan with `resume` goes on, and ends with the same weights,
+    bit for bit on the same machine, as a run that was never stopped.
+    """
+    device = choose_device(plan.device)
+    data = select_data(plan)
+    _check_initial(plan)
+    _claim_folder(plan)
+    cache = VolumeCache(plan.out / "cache", plan.pipeline)
+    with StopSignal() as stop:
+        noise = _noise_weights(plan, data, cache, device, stop)
+        if plan.stages == "noise":
+            return plan.out / "noise"
+        stage = _residual(plan, data, cache, noise, device)
+        _start_from_initial(plan, stage.name, stage.network)
+        residual = _fit(plan, stage, device, stop)
+    package = plan.out / "model"
+    volumes = {c: _prepared(entries, cache) for c, entries in data.targets.items()}
+    save_package(
+        package,
+        pipeline=plan.pipeline,
+        profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
+        residual=residual,
+        noise=noise,
+        masked_background=all(v.masked for found in volumes.values() for v in found),
+        training=_record(plan, data),
+    )
+    return package
+
+
+def _noise_weights(
+    plan: TrainingPlan,
+    data: TrainingData,
+    cache: VolumeCache,
+    device: torch.device,
+    stop: StopSignal,
+) -> Weights | None:
+    """Train, load or leave out the noise stage."""
+    if plan.noise_from is not None:
+        return _foreign_noise(plan.noise_from)
+    own = plan.out / "noise" / BEST
+    if plan.stages == "residual":
+        if own.is_file():
+            return read_tensors(own)
+        kept = None if plan.initial is None else load_package(plan.initial).noise
+        if kept is None:
+            say("No noise stage: the model will have fidelity mode only.")
+        return None if kept is None else dict(kept.state_dict())
+    stage = noise_stage(
+        plan.pipeline,
+        _target_examples(data.targets, cache, plan.pipeline),
+        _target_examples(data.validation_targets, cache, plan.pipeline),
+        plan.seed,
+    )
+    _start_from_initial(plan, stage.name, stage.network)
+    return _fit(plan, stage, device, stop)
+
+
+def _foreign_noise(folder: Path) -> Weights:
+    """Take the noise network of another run's folder or of a model package."""
+    best = folder / "noise" / BEST
+    if best.is_file():
+        return read_tensors(best)
+    network = load_package(folder).noise
+    if network is None:
+        raise TrainingError(f"The model package {folder} has no noise stage to take over.")
+    return dict(network.state_dict())
+
+
+def _residual(
+    plan: TrainingPlan,
+    data: TrainingData,
+    cache: VolumeCache,
+    noise: Weights | None,
+    device: torch.device,
+) -> Stage:
+    network = None
+    if noise is not None:
+        network = noise_network(plan.pipeline, plan.seed)
+        try:
+            network.load_state_dict(noise)
+        except RuntimeError as error:
+            raise TrainingError(
+                "The noise stage does not fit the recipe's [network] or its target contrasts: "
+                f"{str(error).splitlines()[-1].strip()}"
+            ) from None
+        network = network.to(device).eval().requires_grad_(False)
+    return residual_stage(
+        plan.pipeline,
+        pair_examples(data.pairs, cache, plan.pipeline),
+        pair_examples(data.validation_pairs, cache, plan.pipeline),
+        plan.seed,
+        network,
+    )
+
+
+def _check_initial(plan: TrainingPlan) -> None:
+    """Refuse a model that does not fit before any volume is prepared."""
+    networks = {"noise": noise_network, "residual": residual_network}
+    for name in _trained(plan):
+        network = networks[name](plan.pipeline, plan.seed)
+        if plan.initial is not None and not _start_from_initial(plan, name, network):
+            say(f"The model {plan.initial} has no {name} stage: that stage starts afresh.")
+
+
+def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module) -> bool:
+    """Give a stage's network the weights of the model that the run starts from, if any."""
+    if plan.initial is None:
+        return False
+    package = load_package(plan.initial)
+    found = package.noise if name == "noise" else package.residual
+    if found is None:
+        return False
+    try:
+        network.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        raise TrainingError(
+            f"The {name} network of the model '{package.name}' does not fit this recipe: "
+            f"{str(error).splitlines()[1].strip()} Train with the model's own [network], "
+            "[slices] and number of tasks, or without --from."
+        ) from None
+    return True
+
+
+def _fit(plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSignal) -> Weights:
+    folder = plan.out / stage.name
+    say(f"Training the {stage.name} stage on {device}; checkpoints and logs in {folder}.")
+    if not stage.validation:
+        say("No val split: the last weights are kept, not the best. Add val subjects to the CSV.")
+    return fit(
+        stage,
+        plan.pipeline,
+        folder,
+        seed=plan.seed,
+        device=device,
+        resume=plan.resume,
+        stop=stop,
+    )
+
+
+def _target_examples(
+    entries: dict[str, list[Entry]], cache: VolumeCache, pipeline: Pipeline
+) -> list[Example]:
+    return [
+        target_example(volume, pipeline.targets.index(contrast))
+        for contrast, found in entries.items()
+        for volume in _prepared(found, cache)
+    ]
+
+
+def pair_examples(
+    pairs: dict[Task, list[Pair]], cache: VolumeCache, pipeline: Pipeline
+) -> list[Example]:
+    """Prepare the pairs' volumes and make them examples of the residual stage."""
+    examples = []
+    for task, found in pairs.items():
+        sources = _prepared([pair.source for pair in found], cache)
+        targets = _prepared([pair.target for pair in found], cache)
+        for pair, source, target in zip(found, sources, targets, strict=True):
+            require_same_grid(
+                source.grid, target.grid, f"{pair.source.path} and {pair.target.path}"
+            )
+            label = pipeline.parsed_tasks.index(task)
+            examples.append(pair_example(source, target, label, pipeline.slices.context))
+    return examples
+
+
+def _prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:
+    missing = [entry for entry in entries if not cache.has(entry)]
+    if missing:
+        with track("preparing volumes") as update:
+            for done, entry in enumerate(missing, start=1):
+                cache.get(entry)
+                update(done, len(missing))
+    return [cache.get(entry) for entry in entries]
+
+
+def _claim_folder(plan: TrainingPlan) -> None:
+    """Make the run's folder, or check that a resumed run is the same run."""
+    settings = _settings(plan)
+    path = plan.out / _SETTINGS
+    if plan.resume and path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise TrainingError(
+                f"{path} is damaged, so it cannot be told whether this is the same run. Train "
+                "into a new folder."
+            ) from None
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        if changed:
+            raise TrainingError(
+                f"{plan.out} was started with another {', '.join(changed)}. Resume with what it "
+                "was started with, or train into a new folder."
+            )
+        return
+    if any((plan.out / stage / LAST).exists() for stage in _trained(plan)):
+        raise OutputError(
+            f"{plan.out} already holds a run. Add --resume to go on with it, or name a new folder."
+        )
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{plan.out} cannot be made ({error.strerror}).") from None
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _trained(plan: TrainingPlan) -> list[StageName]:
+    return ["noise", "residual"] if plan.stages == "all" else [plan.stages]
+
+
+def _settings(plan: TrainingPlan) -> dict[str, Any]:
+    manifest = hashlib.sha256(plan.manifest.path.read_bytes()).hexdigest()
+    return {
+        "pipeline": plan.pipeline.model_dump(mode="json"),
+        "manifest_sha256": manifest,
+        "pairs": plan.pairs,
+        "seed": plan.seed,
+        "stages": plan.stages,
+        "initial": None if plan.initial is None else load_package(plan.initial).sha256,
+    }
+
+
+def _record(plan: TrainingPlan, data: TrainingData) -> dict[str, Any]:
+    """Describe the training for the model card and `medtrans models`, naming no subject."""
+    return {
+        "medtrans_version": __version__,
+        "unpaired_targets": {c: len(e) for c, e in data.targets.items()},
+        "pairs": {str(t): len(p) for t, p in data.pairs.items()},
+        "noise_iterations": plan.pipeline.noise.iterations,
+        "residual_iterations": plan.pipeline.residual.iterations,
+        "seed": plan.seed,
+        "started_from": None if plan.initial is None else load_package(plan.initial).name,
+    }

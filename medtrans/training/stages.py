@@ -1,0 +1,133 @@
+"""The two stages: what each trains on, its loss, and how it is validated.
+
+The noise stage is given target volumes and nothing else, so no source voxel can reach it; the
+residual stage is given pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from medtrans.cache import CachedVolume
+from medtrans.config import Pipeline, StageConfig, StageName, WindowScale
+from medtrans.diffusion import (
+    draw_timesteps,
+    noise_loss,
+    residual_loss,
+)
+from medtrans.networks import (
+    build_schedule,
+    noise_network,
+    noise_predictor,
+    residual_network,
+    residual_predictor,
+)
+from medtrans.training.data import Batch, Example, RandomSlices
+from medtrans.training.validation import Predict, denoised, translated
+
+StepLoss = Callable[[nn.Module, Batch, Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, ready for the training loop.
+
+    Attributes
+    ----------
+    name : "noise" or "residual"
+    config : StageConfig
+    network : Module
+        Freshly initialised from the seed.
+    slices : RandomSlices
+    loss : callable
+        (network, batch, rng) -> scalar; draws time steps and noise from `rng` alone.
+    validation : sequence of Example
+        Of the val split; may be empty.
+    predict : callable
+        What is scored on the val split.
+    monitored : str
+        The score that picks the best checkpoint; higher is better.
+    """
+
+    name: StageName
+    config: StageConfig
+    network: nn.Module
+    slices: RandomSlices
+    loss: StepLoss
+    validation: Sequence[Example]
+    predict: Predict
+    monitored: str
+
+
+def target_example(volume: CachedVolume, label: int) -> Example:
+    """Make an example of the noise stage: one target volume."""
+    return Example({"target": volume}, {"target": 0}, label)
+
+
+def pair_example(source: CachedVolume, target: CachedVolume, label: int, context: int) -> Example:
+    """Make an example of the residual stage: a source with its neighbours, and the target."""
+    return Example({"source": source, "target": target}, {"source": context, "target": 0}, label)
+
+
+def noise_stage(
+    pipeline: Pipeline, train: Sequence[Example], val: Sequence[Example], seed: int
+) -> Stage:
+    """Eq. 10 on unpaired targets."""
+    schedule, config = build_schedule(pipeline), pipeline.noise
+
+    def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
+        x0 = batch["target"]
+        t = draw_timesteps(len(x0), schedule, rng, config.terminal_share).to(x0.device)
+        eps = torch.randn(x0.shape, generator=rng).to(x0.device)
+        predict = noise_predictor(network, batch["label"])
+        return noise_loss(predict, x0, eps, t, schedule, config.loss)
+
+    return Stage(
+        "noise",
+        config,
+        noise_network(pipeline, seed),
+        RandomSlices(train, pipeline, "noise", seed),
+        loss,
+        val,
+        denoised(schedule),
+        "denoised_psnr",
+    )
+
+
+def residual_stage(
+    pipeline: Pipeline,
+    train: Sequence[Example],
+    val: Sequence[Example],
+    seed: int,
+    noise: nn.Module | None,
+) -> Stage:
+    """Eq. 9 on pairs; `noise` is the finished noise network, used for validation only."""
+    schedule, config = build_schedule(pipeline), pipeline.residual
+
+    def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
+        x0, source = batch["target"], batch["source"]
+        t = draw_timesteps(len(x0), schedule, rng, config.terminal_share).to(x0.device)
+        eps = torch.randn(x0.shape, generator=rng).to(x0.device)
+        predict = residual_predictor(network, batch["label"])
+        return residual_loss(predict, x0, source, eps, t, schedule, config.loss)
+
+    return Stage(
+        "residual",
+        config,
+        residual_network(pipeline, seed),
+        RandomSlices(train, pipeline, "residual", seed),
+        loss,
+        val,
+        translated(schedule, noise, pipeline),
+        "fidelity_psnr" if _has_unit(pipeline) else "fidelity_psnr_fit",
+    )
+
+
+def _has_unit(pipeline: Pipeline) -> bool:
+    """Whether the targets' intensities mean something by themselves, as HU do."""
+    scales = [pipeline.contrasts[target] for target in pipeline.targets]  # type: ignore[index]
+    return all(isinstance(scale, WindowScale) for scale in scales)

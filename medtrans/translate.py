@@ -1,0 +1,379 @@
+"""Volumes from one contrast to another: array to array and file to file.
+
+Data flows one way: file -> volume -> slices -> DRDD -> slices -> volume -> file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from medtrans import __version__
+from medtrans.config import Task, WindowScale
+from medtrans.devices import choose_device, inference_precision
+from medtrans.diffusion import Denoiser, SliceNoise, Steps, translate, ve_epsilon
+from medtrans.errors import PackageError, UsageError
+from medtrans.foreground import Mask, constant_background, dilate, find_foreground
+from medtrans.model_folder import DEFAULT_MODEL
+from medtrans.networks import build_schedule, noise_predictor, residual_predictor
+from medtrans.package import ModelPackage, load_package
+from medtrans.settings import Settings
+from medtrans.slices import SlicePlan, occupied, plan_slices, reassemble, stacks
+from medtrans.transforms import ModelSpace, crop, spacing_mm, to_input_space, to_model_space
+from medtrans.volumes import (
+    Provenance,
+    Source,
+    output_path,
+    read_volume,
+    require_same_grid,
+    write_volume,
+)
+from medtrans.volumes.atomic import require_writable
+
+Voxels = NDArray[np.float32]
+OnSlices = Callable[[int, int], None]
+"""Called with the number of slices translated so far, and in all."""
+
+
+class Translation(NamedTuple):
+    """A translated volume.
+
+    Attributes
+    ----------
+    voxels : array of float32
+        Shape (X, Y, Z) on the input's grid, in the target's unit.
+    spread : array of float32 or None
+        Standard deviation over the samples, same shape and unit; None for one sample.
+    task : Task
+    steps : Steps
+    slices : int
+        How many slices were sampled.
+    warnings : tuple of str
+    """
+
+    voxels: Voxels
+    spread: Voxels | None
+    task: Task
+    steps: Steps
+    slices: int
+    warnings: tuple[str, ...]
+
+
+class Prepared(NamedTuple):
+    """A volume in the space of the networks, and what is needed to bring a result back.
+
+    Attributes
+    ----------
+    volume : MetaTensor
+        Shape (X, Y, Z), the input.
+    task : Task
+    steps : Steps
+    space : ModelSpace
+        The input, cropped.
+    plan : SlicePlan
+    chosen : list of int
+        The slices to sample.
+    support : array of bool
+        Shape (X, Y, Z): where the output is not background.
+    warnings : tuple of str
+    """
+
+    volume: MetaTensor
+    task: Task
+    steps: Steps
+    space: ModelSpace
+    plan: SlicePlan
+    chosen: list[int]
+    support: Mask
+    warnings: tuple[str, ...]
+
+
+class Written(NamedTuple):
+    """What a file's translation left on disk."""
+
+    outputs: list[Path]
+    translation: Translation
+    provenance: Provenance
+    seconds: float
+
+
+class Translator:
+    """A loaded model, to be used for one volume or a cohort.
+
+    Parameters
+    ----------
+    package : ModelPackage
+    device : torch.device
+    """
+
+    def __init__(self, package: ModelPackage, device: torch.device) -> None:
+        self.package = package
+        self.device = device
+        self.precision = inference_precision(device)
+        self.residual = package.residual.to(device)
+        self.noise = None if package.noise is None else package.noise.to(device)
+        self.schedule = build_schedule(package.pipeline)
+
+    @classmethod
+    def load(cls, model: str | Path = DEFAULT_MODEL, device: str = "auto") -> Translator:
+        """Load a shipped model by name, or a model package's folder.
+
+        Raises
+        ------
+        PackageError
+            When there is no such model or it is damaged.
+        UsageError
+            When the device is not there.
+        """
+        return cls(load_package(model), choose_device(device))
+
+    def translate(self, image: Any, **settings: Any) -> Any:
+        """Translate an image and answer in kind.
+
+        Parameters
+        ----------
+        image : path, nibabel image, SimpleITK image, MetaTensor or (array, affine)
+            An array is (X, Y, Z) with an affine from voxel to RAS mm.
+        **settings
+            The fields of `Settings`.
+
+        Returns
+        -------
+        The same kind as `image`: for a path the path of the file or series written beside it.
+        """
+        chosen = Settings(**settings)
+        if isinstance(image, str | Path):
+            return self.translate_file(Path(image), chosen).outputs[0]
+        from medtrans.volumes.images import from_image, to_image
+
+        volume = from_image(image)
+        return to_image(self.translate_volume(volume, chosen).voxels, image)
+
+    def translate_volume(
+        self,
+        volume: MetaTensor,
+        settings: Settings,
+        mask: Mask | None = None,
+        on_slices: OnSlices | None = None,
+    ) -> Translation:
+        """Translate one volume.
+
+        Parameters
+        ----------
+        volume : MetaTensor
+            Shape (X, Y, Z), in its own orientation and unit.
+        settings : Settings
+        mask : array of bool, optional
+            Shape (X, Y, Z): where to synthesise, instead of the foreground that is found.
+        on_slices : callable, optional
+            Told of progress.
+        """
+        prepared = self.prepare(volume, settings, mask)
+        return self.restore(prepared, self.sample(prepared, settings, on_slices))
+
+    def prepare(self, volume: MetaTensor, settings: Settings, mask: Mask | None = None) -> Prepared:
+        """Bring a volume into the space of the networks; parameters as for `translate_volume`."""
+        pipeline = self.package.pipeline
+        task, steps = self.package.task(settings.task), self.steps(settings)
+        foreground = find_foreground(volume.numpy()) if mask is None else mask
+        whole = to_model_space(volume, task.source, pipeline, foreground)
+        plan = plan_slices(pipeline, whole.image.shape[1:])
+        space = crop(whole, pipeline, plan.axis)
+        chosen = occupied(space.image.numpy()[0], plan)
+        if mask is not None:
+            return Prepared(volume, task, steps, space, plan, chosen, mask, ())
+        support = dilate(foreground, pipeline.volume.dilation_mm, spacing_mm(volume))
+        warnings = self._warnings(volume)
+        return Prepared(volume, task, steps, space, plan, chosen, support, warnings)
+
+    def sample(
+        self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
+    ) -> list[Voxels]:
+        """Run DRDD; one volume (X, Y, Z) in [-1, 1], in the networks' space, for each draw."""
+        shape, draws = prepared.space.image.shape[1:], []
+        for draw in range(settings.samples):
+            slices = self._sample_slices(prepared, settings, draw, on_slices)
+            draws.append(reassemble(slices, prepared.chosen, shape, prepared.plan, background=-1))
+        return draws
+
+    def restore(self, prepared: Prepared, draws: list[Voxels]) -> Translation:
+        """Bring draws back to the input's grid and the target's unit, and average them."""
+        task, support = prepared.task, prepared.support
+        profile = self.package.profiles[task.target]
+        background = self.package.pipeline.contrasts[task.target].background  # type: ignore[index]
+        stacked = np.stack([np.clip(draw, -1, 1) for draw in draws])
+        mean = to_input_space(stacked.mean(axis=0), prepared.space)
+        voxels = np.where(support, profile.restore(mean), np.float32(background))
+        spread = None
+        if len(draws) > 1:
+            gain = np.float32((profile.high - profile.low) / 2)
+            deviation = to_input_space(stacked.std(axis=0, ddof=1), prepared.space, outside=0)
+            spread = np.where(support, deviation * gain, np.float32(0))
+        count = len(prepared.chosen)
+        return Translation(voxels, spread, task, prepared.steps, count, prepared.warnings)
+
+    def translate_file(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        out: Path | None = None,
+        mask_path: Path | None = None,
+        uncertainty_path: Path | None = None,
+        output_kind: str | None = None,
+        on_slices: OnSlices | None = None,
+        **selection: Any,
+    ) -> Written:
+        """Translate a file or DICOM folder, and write the result with the same kind and grid.
+
+        Parameters
+        ----------
+        path : Path
+        settings : Settings
+        out : Path, optional
+            The file (for DICOM the folder) to write, or an existing folder to write into; by
+            default beside the input. Names that are not given say synthetic.
+        mask_path : Path, optional
+            A volume on the input's grid; voxels above 0 are translated.
+        uncertainty_path : Path, optional
+            Gets the standard deviation over the samples; needs `settings.samples` above 1.
+        output_kind : str, optional
+            "nifti", "dicom" or "itk" instead of the input's kind.
+        on_slices : callable, optional
+        **selection
+            `series` and `volume`, as for `read_volume`.
+        """
+        if uncertainty_path is not None and settings.samples < 2:
+            raise UsageError("An uncertainty map needs more than one sample: add --samples 8.")
+        start = time.monotonic()
+        volume = read_volume(path, **selection)
+        source: Source = volume.meta["source"]
+        mask = None if mask_path is None else _read_mask(mask_path, volume)
+        task = str(self.package.task(settings.task))
+        goal = _goal(out, output_path(source, task, output_kind))
+        for path_to_write in filter(None, (goal, uncertainty_path)):
+            require_writable(path_to_write)
+        result = self.translate_volume(volume, settings, mask, on_slices)
+        provenance = self.provenance(result, settings, source)
+        outputs = write_volume(result.voxels, goal, source, provenance, kind=output_kind)
+        if uncertainty_path is not None and result.spread is not None:
+            extra = {"Content": "standard deviation over samples", "Samples": settings.samples}
+            label = replace(provenance, extra=extra)
+            outputs += write_volume(result.spread, uncertainty_path, source, label, kind="nifti")
+        result = result._replace(warnings=(*source.warnings, *result.warnings))
+        return Written(outputs, result, provenance, time.monotonic() - start)
+
+    def steps(self, settings: Settings) -> Steps:
+        """Return the steps of the settings' mode, with what overrides them.
+
+        Raises
+        ------
+        PackageError
+            When noise steps are wanted of a model without a noise stage.
+        UsageError
+            When more steps are wanted than the model's schedule has.
+        """
+        residual, noise = self.package.steps(settings.mode)
+        residual = residual if settings.residual_steps is None else settings.residual_steps
+        noise = noise if settings.noise_steps is None else settings.noise_steps
+        if noise and self.noise is None:
+            raise PackageError(
+                f"The model '{self.package.name}' has no noise stage, so it can only do "
+                "--mode fidelity. Train it with --stage all for the other modes."
+            )
+        if max(residual, noise) > self.schedule.last:
+            raise UsageError(
+                f"{max(residual, noise)} steps are more than the {self.schedule.last} time steps "
+                "of the model; ask for fewer."
+            )
+        eta = self.package.pipeline.sampling.eta if settings.eta is None else settings.eta
+        return Steps(residual, noise, eta)
+
+    def provenance(self, result: Translation, settings: Settings, source: Source) -> Provenance:
+        """Describe how a translation was made, for the files it is written to."""
+        scale = self.package.pipeline.contrasts[result.task.target]  # type: ignore[index]
+        return Provenance(
+            model=self.package.name,
+            model_sha256=self.package.sha256,
+            task=str(result.task),
+            source_contrast=result.task.source,
+            target_contrast=result.task.target,
+            target_kind="ct" if isinstance(scale, WindowScale) else "mr",
+            mode=settings.mode,
+            residual_steps=result.steps.residual,
+            noise_steps=result.steps.noise,
+            eta=result.steps.eta,
+            seed=settings.seed,
+            source_sha256=source.sha256,
+            version=__version__,
+            extra={"Samples": settings.samples} if settings.samples > 1 else {},
+        )
+
+    def _sample_slices(
+        self, prepared: Prepared, settings: Settings, draw: int, on_slices: OnSlices | None
+    ) -> Voxels:
+        """Run DRDD on the chosen slices; returns (n, height, width)."""
+        volume, total = prepared.space.image.numpy()[0], len(prepared.chosen)
+        done: list[Voxels] = []
+        for indices, stack in stacks(volume, prepared.plan, prepared.chosen, settings.batch_size):
+            source = torch.from_numpy(stack).to(self.device)
+            size = (source.shape[2], source.shape[3])
+            noise = SliceNoise(settings.seed, draw, indices, size, self.device)
+            with torch.inference_mode(), self._autocast():
+                predict, denoise = self._stages(prepared.task, len(indices))
+                x = translate(
+                    predict,
+                    denoise,
+                    source,
+                    noise.start(),
+                    self.schedule,
+                    prepared.steps,
+                    noise.fresh,
+                )
+            done.append(x[:, 0].float().cpu().numpy())
+            if on_slices is not None:
+                on_slices(draw * total + sum(map(len, done)), settings.samples * total)
+        return np.concatenate(done)
+
+    def _stages(self, task: Task, count: int) -> tuple[Any, Denoiser | None]:
+        pipeline = self.package.pipeline
+        label = torch.full((count,), pipeline.parsed_tasks.index(task), device=self.device)
+        predict = residual_predictor(self.residual, label)
+        if self.noise is None:
+            return predict, None
+        contrast = torch.full((count,), pipeline.targets.index(task.target), device=self.device)
+        return predict, ve_epsilon(noise_predictor(self.noise, contrast), self.schedule)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _warnings(self, volume: MetaTensor) -> tuple[str, ...]:
+        """Say when the input does not look like what the model was trained on."""
+        if not self.package.masked_background or constant_background(volume.numpy()) is not None:
+            return ()
+        return (
+            f"the model '{self.package.name}' was trained on skull-stripped volumes, and this one "
+            "seems to show the whole head; strip the skull first, or give a brain mask with --mask",
+        )
+
+
+def _goal(out: Path | None, default: Path) -> Path:
+    """Where to write: beside the input, into a folder under the default name, or as named."""
+    if out is None:
+        return default
+    return out / default.name if out.is_dir() else out
+
+
+def _read_mask(path: Path, volume: MetaTensor) -> Mask:
+    mask = read_volume(path)
+    require_same_grid(mask, volume, f"The mask {path} and the image")
+    return np.asarray(mask.numpy() > 0)

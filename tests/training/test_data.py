@@ -1,0 +1,256 @@
+"""What the networks are trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtrans.cache import CachedVolume
+from medtrans.config import Pipeline
+from medtrans.intensity import Profile
+from medtrans.training.augment import Augmentation
+from medtrans.training.data import RandomSlices, _random_corner, batches
+from medtrans.training.stages import noise_stage, pair_example, residual_stage, target_example
+from tests import helpers
+
+Cached = dict[str, dict[str, CachedVolume]]
+KINDS = ("flip", "affine", "tone_curve", "gamma", "bias_field", "noise", "cut")
+STILL = dict.fromkeys(KINDS, 0.0)
+EYE = tuple(map(tuple, np.eye(4).tolist()))
+
+
+def numbered(
+    folder: Path, occupied: tuple[int, ...], axis: int = 2, box: Any = ((2, 10), (3, 15))
+) -> CachedVolume:
+    """A volume of 11 slices whose voxels are the slice's number / 10 - 0.5."""
+    path = folder / "numbered.npy"
+    shape = (11, 12, 18)
+    voxels = np.broadcast_to(np.arange(11)[:, None, None] / 10 - 0.5, shape)
+    np.save(path, voxels.astype(np.float32))
+    return CachedVolume(path, shape, box, occupied, Profile(0, 1), EYE, axis, True)
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for k in a
+    )
+
+
+def paired(cached: Cached, pipeline: Pipeline, seed: int = 0) -> RandomSlices:
+    train = cached["train"]
+    example = pair_example(train["t1"], train["t2"], 0, pipeline.slices.context)
+    return RandomSlices([example], pipeline, "residual", seed)
+
+
+class TestRandomSlices:
+    def test_example_is_a_function_of_seed_and_position(
+        self, cached: Cached, pipeline: Pipeline
+    ) -> None:
+        one, two, other = (paired(cached, pipeline, seed) for seed in (5, 5, 6))
+        for position in (17, 3, 0):
+            assert same(one[position], two[position])
+            assert not same(one[position], other[position])
+        assert not same(one[0], one[1])
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_change_nothing(self, cached: Cached, pipeline: Pipeline, workers: int) -> None:
+        slices = paired(cached, pipeline)
+        alone = list(batches(slices, 0, 3, 2, workers=0))
+        helped = list(batches(slices, 0, 3, 2, workers=workers))
+        assert len(alone) == len(helped) == 3
+        assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+
+    def test_resumed_stream_goes_on_where_it_was(self, cached: Cached, pipeline: Pipeline) -> None:
+        slices = paired(cached, pipeline)
+        whole = list(batches(slices, 0, 4, 2, workers=0))
+        rest = list(batches(slices, 2, 4, 2, workers=0))
+        assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+    def test_global_generators_change_nothing(self, cached: Cached, pipeline: Pipeline) -> None:
+        slices = paired(cached, pipeline)
+        before = slices[4]
+        np_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        np.random.random(13)  # noqa: NPY002
+        torch.rand(13)
+        try:
+            assert same(before, slices[4])
+        finally:
+            np.random.set_state(np_state)  # noqa: NPY002
+            torch.set_rng_state(torch_state)
+
+    def test_shapes(self, cached: Cached, pipeline: Pipeline) -> None:
+        example = paired(cached, pipeline)[0]
+        assert example["source"].shape == (3, 16, 16)
+        assert example["target"].shape == (1, 16, 16)
+        assert example["source"].dtype == example["target"].dtype == torch.float32
+
+    def test_values_stay_in_range(self, cached: Cached, pipeline: Pipeline) -> None:
+        slices = paired(cached, pipeline)
+        for position in range(20):
+            example = slices[position]
+            for key in ("source", "target"):
+                assert float(example[key].min()) >= -1 - 1e-5
+                assert float(example[key].max()) <= 1 + 1e-5
+
+    def test_only_slices_with_foreground_are_drawn(self, tmp_path: Path) -> None:
+        recipe = helpers.tiny_pipeline(augmentation=STILL, noise={"patch": [4, 4]})
+        example = target_example(numbered(tmp_path, (2, 3, 7)), 0)
+        slices = RandomSlices([example], recipe, "noise", 0)
+        drawn = {round((float(slices[i]["target"].max()) + 0.5) * 10) for i in range(60)}
+        assert drawn == {2, 3, 7}
+
+    def test_every_volume_is_drawn(self, tmp_path: Path) -> None:
+        recipe = helpers.tiny_pipeline(augmentation=STILL, noise={"patch": [4, 4]})
+        volume = numbered(tmp_path, (2, 3))
+        examples = [target_example(volume, label) for label in range(4)]
+        slices = RandomSlices(examples, recipe, "noise", 0)
+        labels = [slices[i]["label"] for i in range(200)]
+        assert min(labels.count(label) for label in range(4)) > 25
+
+    def test_stages_draw_different_streams(self, cached: Cached, pipeline: Pipeline) -> None:
+        example = target_example(cached["train"]["t2"], 0)
+        noise, residual = (
+            RandomSlices([example], pipeline, name, 0) for name in ("noise", "residual")
+        )
+        assert not same(noise[0], residual[0])
+
+
+class TestCorner:
+    bounds = st.tuples(st.integers(0, 20), st.integers(1, 20)).map(lambda b: (b[0], sum(b)))
+
+    @given(st.tuples(bounds, bounds), st.tuples(st.integers(1, 30), st.integers(1, 30)), st.data())
+    def test_patch_in_the_box_or_the_box_in_the_patch(
+        self, box: Any, patch: tuple[int, int], data: st.DataObject
+    ) -> None:
+        volume = CachedVolume(Path("none"), (1, 50, 50), box, (0,), Profile(0, 1), EYE, 2, True)
+        rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+        corner = _random_corner(volume, patch, rng)
+        for (start, end), size, at in zip(box, patch, corner, strict=True):
+            if size <= end - start:
+                assert start <= at <= at + size <= end
+            else:
+                assert at <= start < end <= at + size
+
+
+class TestAugmentation:
+    def config(self, **changes: float) -> Any:
+        return helpers.tiny_pipeline(augmentation={**STILL, **changes}).augmentation
+
+    def slices(self) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(0)
+        source = rng.uniform(-1, 1, (3, 16, 12)).astype(np.float32)
+        source[:, :4] = -1
+        return {"source": source, "target": source[1:2].copy()}
+
+    def test_none(self) -> None:
+        given = self.slices()
+        out = Augmentation(("source", "target"), self.config(), 0)(given, seed=1)
+        for key, value in given.items():
+            np.testing.assert_allclose(out[key], value, atol=1e-6)
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_flip_is_left_right_for_all_slices(self, axis: int) -> None:
+        given = self.slices()
+        out = Augmentation(("source", "target"), self.config(flip=1.0), axis)(given, seed=1)
+        for key, value in given.items():
+            np.testing.assert_allclose(out[key], np.flip(value, axis + 1), atol=1e-6)
+
+    def test_a_sagittal_slice_has_no_left_and_right(self) -> None:
+        given = self.slices()
+        out = Augmentation(("source", "target"), self.config(flip=1.0), None)(given, seed=1)
+        np.testing.assert_allclose(out["source"], given["source"], atol=1e-6)
+
+    def test_a_sagittal_volume_is_never_flipped(self, tmp_path: Path) -> None:
+        """In-plane axis 0 of an axial or coronal slice is left-right."""
+        voxels = np.linspace(-0.9, 0.9, 11 * 12 * 18, dtype=np.float32).reshape(11, 12, 18)
+        recipe = helpers.tiny_pipeline(
+            augmentation={**STILL, "flip": 1.0}, noise={"patch": [12, 16]}
+        )
+        for axis, flipped in ((0, False), (1, True), (2, True)):
+            volume = numbered(tmp_path, (5,), axis, ((0, 12), (0, 16)))
+            np.save(volume.path, voxels)
+            found = RandomSlices([target_example(volume, 0)], recipe, "noise", 0)[0]["target"][0]
+            plain = voxels[5, :, :16]
+            expected = np.flip(plain, 0) if flipped else plain
+            np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+    def test_source_and_target_move_together(self) -> None:
+        augment = Augmentation(("source", "target"), self.config(affine=1.0, flip=0.5), 0)
+        given = self.slices()
+        for seed in range(5):
+            out = augment(given, seed)
+            np.testing.assert_allclose(out["source"][1:2], out["target"], atol=1e-6)
+            assert not np.allclose(out["target"], given["target"])
+
+    @pytest.mark.parametrize("kind", ["tone_curve", "gamma", "bias_field", "noise"])
+    def test_tone_changes_the_source_alone_and_not_its_background(self, kind: str) -> None:
+        given = self.slices()
+        augment = Augmentation(("source", "target"), self.config(**{kind: 1.0}), 0)
+        changes = []
+        for seed in range(4):
+            out = augment(given, seed)
+            np.testing.assert_allclose(out["target"], given["target"], atol=1e-6)
+            changes.append(np.abs(out["source"] - given["source"]).max())
+            assert (out["source"][:, :4] == -1).all()
+            assert out["source"].min() >= -1
+            assert out["source"].max() <= 1
+        assert max(changes) > 0.01
+
+    def test_cut_takes_the_same_part_of_both(self) -> None:
+        given = {key: np.maximum(value, -0.9) for key, value in self.slices().items()}
+        augment = Augmentation(("source", "target"), self.config(cut=1.0, cut_share=0.4), 0)
+        shares = []
+        for seed in range(20):
+            out = augment(given, seed)
+            gone = out["source"][0] == -1
+            assert all(((plane == -1) == gone).all() for v in out.values() for plane in v)
+            for key, value in out.items():
+                np.testing.assert_allclose(value[:, ~gone], given[key][:, ~gone], atol=1e-6)
+            shares.append(gone.mean())
+        assert 0.1 < np.mean(shares) < 0.3
+        assert max(shares) < 0.42
+
+    def test_seed_decides(self) -> None:
+        config = self.config(**dict.fromkeys(KINDS, 1.0))
+        augment = Augmentation(("source", "target"), config, 0)
+        given = self.slices()
+        one, other = augment(given, 8), augment(given, 2**40 + 9)
+        again = augment(given, 8)
+        assert np.array_equal(one["source"], again["source"])
+        assert not np.array_equal(one["source"], other["source"])
+
+
+class TestStages:
+    def test_noise_stage_is_given_targets_alone(self, cached: Cached, pipeline: Pipeline) -> None:
+        examples = [target_example(cached["train"]["t2"], 0)]
+        stage = noise_stage(pipeline, examples, examples, seed=0)
+        for batch in batches(stage.slices, 0, 2, 2, workers=0):
+            assert set(batch) == {"target", "label"}
+            assert batch["target"].shape == (2, 1, 16, 16)
+
+    def test_losses_are_functions_of_their_generator(
+        self, cached: Cached, pipeline: Pipeline
+    ) -> None:
+        train = cached["train"]
+        noise = noise_stage(pipeline, [target_example(train["t2"], 0)], [], 0)
+        pair = pair_example(train["t1"], train["t2"], 0, 1)
+        for stage in (noise, residual_stage(pipeline, [pair], [], 0, None)):
+            batch = next(batches(stage.slices, 0, 1, 2, workers=0))
+            network = helpers.randomise(stage.network, 0)
+            losses = [
+                stage.loss(network, batch, torch.Generator().manual_seed(s)).item()
+                for s in (1, 1, 2)
+            ]
+            assert losses[0] == losses[1] != losses[2]
+
+    def test_ct_is_monitored_in_its_own_unit(self, cached: Cached, pipeline: Pipeline) -> None:
+        pair = pair_example(cached["train"]["t1"], cached["train"]["t2"], 0, 1)
+        assert residual_stage(pipeline, [pair], [], 0, None).monitored == "fidelity_psnr_fit"
+        ct = helpers.tiny_pipeline("mr-to-ct")
+        assert residual_stage(ct, [pair], [], 0, None).monitored == "fidelity_psnr"

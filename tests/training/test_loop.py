@@ -1,0 +1,382 @@
+"""The loop of both stages: schedule of the learning rate, averages, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medtrans.cache import CachedVolume
+from medtrans.config import Pipeline
+from medtrans.errors import Interrupted, Terminated, TrainingError
+from medtrans.signals import StopSignal
+from medtrans.training.checkpoint import (
+    State,
+    averaged,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+)
+from medtrans.training.log import TrainingLog
+from medtrans.training.loop import _learning_rate, fit
+from medtrans.training.stages import Stage, noise_stage, target_example
+from medtrans.training.validation import Outcome
+from tests import helpers
+
+Cached = dict[str, dict[str, CachedVolume]]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def make_stage(cached: Cached) -> Callable[..., tuple[Stage, Pipeline]]:
+    def make(validated: bool = True, **config: Any) -> tuple[Stage, Pipeline]:
+        recipe = helpers.tiny_pipeline(noise=config)
+        val = [target_example(cached["val"]["t2"], 0)] if validated else []
+        return noise_stage(recipe, [target_example(cached["train"]["t2"], 0)], val, 0), recipe
+
+    return make
+
+
+def run(stage: Stage, recipe: Pipeline, folder: Path, **options: Any) -> dict[str, Tensor]:
+    settings = {"seed": 0, "device": CPU, "resume": False, "stop": StopSignal(), **options}
+    return fit(stage, recipe, folder, **settings)
+
+
+def stopping(stage: Stage, stop: StopSignal, step: int, number: int = signal.SIGINT) -> Stage:
+    """The same stage, during whose given step (from 1) a signal comes."""
+    calls = 0
+
+    def loss(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            stop.received = number
+        return stage.loss(network, batch, rng)
+
+    return replace(stage, loss=loss)
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class TestLearningRate:
+    config = helpers.tiny_pipeline(
+        noise={
+            "iterations": 100,
+            "warmup_iterations": 10,
+            "learning_rate": 1e-3,
+            "final_learning_rate": 0.1,
+        }
+    ).noise
+
+    def test_warms_up_linearly(self) -> None:
+        assert _learning_rate(self.config, 0) == pytest.approx(1e-4)
+        assert _learning_rate(self.config, 4) == pytest.approx(5e-4, rel=0.01)
+        assert _learning_rate(self.config, 9) == pytest.approx(1e-3, rel=0.03)
+
+    def test_falls_to_its_floor(self) -> None:
+        rates = [_learning_rate(self.config, step) for step in range(10, 101)]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[-1] == pytest.approx(1e-4)
+        assert _learning_rate(self.config, 50) == pytest.approx(1e-3 * 0.55)
+
+    def test_no_warm_up(self) -> None:
+        config = self.config.model_copy(update={"warmup_iterations": 0})
+        assert _learning_rate(config, 0) == 1e-3
+
+
+class TestAverage:
+    def test_decay_starts_low_and_ends_at_the_recipes(self) -> None:
+        network = nn.Linear(1, 1, bias=False)
+        average = averaged(network, 0.6)
+        expected = None
+        for n, value in enumerate(torch.linspace(1, 3, 30).tolist()):
+            with torch.no_grad():
+                network.weight.fill_(value)
+            average.update_parameters(network)
+            decay = min(0.6, (1 + n) / (10 + n))
+            expected = value if n == 0 else decay * expected + (1 - decay) * value
+            assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-5)
+
+    def test_zero_decay_is_the_last_weights(self) -> None:
+        network = nn.Linear(2, 2)
+        average = averaged(network, 0.0)
+        for seed in range(3):
+            helpers.randomise(network, seed)
+            average.update_parameters(network)
+        assert equal(average.module.state_dict(), network.state_dict())
+
+
+class TestFit:
+    def test_learns(self, make_stage: Any, tmp_path: Path) -> None:
+        """A network that answers 0 has a loss of 1; thirty steps take it lower."""
+        stage, recipe = make_stage(False, iterations=40, learning_rate=3e-2, batch_size=4)
+        run(stage, recipe, tmp_path)
+        losses = [float(row["loss"]) for row in rows(tmp_path / "training.csv")]
+        assert len(losses) == 4
+        assert losses[-1] < 0.9 * losses[0]
+
+    def test_returns_and_keeps_the_best_average(self, make_stage: Any, tmp_path: Path) -> None:
+        stage, recipe = make_stage(iterations=4, validate_every=1, learning_rate=0.05)
+        weights = run(stage, recipe, tmp_path)
+        scores = [float(r["denoised_psnr"]) for r in rows(tmp_path / "validation.csv")]
+        assert len(scores) == 4
+        assert equal(weights, read_tensors(tmp_path / "best.pt"))
+        last = read_tensors(tmp_path / "last.pt")
+        assert last["step"] == 4
+        assert last["best_score"] == pytest.approx(max(scores), rel=1e-4)
+        assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
+
+    def test_best_is_of_the_best_step(self, make_stage: Any, tmp_path: Path) -> None:
+        """After the second step the weights are spoilt: the second step's average is kept."""
+        kept = []
+        for iterations in (2, 3):
+            stage, recipe = make_stage(iterations=3, validate_every=1, ema_decay=0.0)
+            stop = StopSignal()
+            if iterations == 2:
+                stage = stopping(stage, stop, 2)
+                with pytest.raises(Interrupted):
+                    run(stage, recipe, tmp_path / "two", stop=stop)
+                kept.append(read_tensors(tmp_path / "two" / "best.pt"))
+                continue
+            original = stage.loss
+            count = 0
+
+            def spoilt(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+                nonlocal count
+                count += 1
+                if count == 3:
+                    with torch.no_grad():
+                        for weight in network.parameters():
+                            weight.mul_(0).add_(5)
+                return original(network, batch, rng)  # noqa: B023
+
+            kept.append(run(replace(stage, loss=spoilt), recipe, tmp_path / "three"))
+        assert equal(*kept)
+
+    def test_without_a_val_split_the_last_average_is_kept(
+        self, make_stage: Any, tmp_path: Path
+    ) -> None:
+        stage, recipe = make_stage(validated=False)
+        weights = run(stage, recipe, tmp_path)
+        last = read_tensors(tmp_path / "last.pt")["average"]
+        assert equal(
+            weights, {k.removeprefix("module."): v for k, v in last.items() if "module." in k}
+        )
+        assert not (tmp_path / "validation.csv").exists()
+
+    def test_low_precision_trains_too(self, make_stage: Any, tmp_path: Path) -> None:
+        stage, recipe = make_stage(precision="bf16", iterations=2)
+        weights = run(stage, recipe, tmp_path)
+        assert all(torch.isfinite(w).all() for w in weights.values())
+        assert all(w.dtype == torch.float32 for w in weights.values())
+
+    def test_gradients_are_clipped(self, make_stage: Any, tmp_path: Path) -> None:
+        """With a clip of almost 0 Adam still moves, so only the logged norm tells: it is raw."""
+        stage, recipe = make_stage(False, iterations=10, clip_norm=1e-12, weight_decay=0.0)
+        huge = replace(stage, loss=lambda n, b, r: stage.loss(n, b, r) * 1e4)
+        run(huge, recipe, tmp_path)
+        [row] = rows(tmp_path / "training.csv")
+        assert float(row["gradient_norm"]) > 1
+        before = make_stage(False)[0].network.state_dict()
+        after = read_tensors(tmp_path / "last.pt")["network"]
+        moved = max(float((after[k] - before[k]).abs().max()) for k in before)
+        # Adam divides by the gradient's size plus 1e-8: a gradient of 1e-12 moves nothing.
+        assert moved < 1e-5
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_loss_that_is_not_finite_stops_with_advice(
+        self, make_stage: Any, tmp_path: Path, value: float
+    ) -> None:
+        stage, recipe = make_stage(iterations=4, checkpoint_every=1)
+        original, count = stage.loss, 0
+
+        def broken(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+            nonlocal count
+            count += 1
+            return original(network, batch, rng) * (value if count == 3 else 1.0)
+
+        with pytest.raises(TrainingError, match=r"step 2.*noise.learning_rate.*fp32"):
+            run(replace(stage, loss=broken), recipe, tmp_path)
+        assert read_tensors(tmp_path / "last.pt")["step"] == 2
+
+
+class TestStopping:
+    @pytest.mark.parametrize("at", [1, 2, 3])
+    def test_resumed_ends_bit_equal(self, make_stage: Any, tmp_path: Path, at: int) -> None:
+        stage, recipe = make_stage(iterations=4, validate_every=2)
+        untouched = run(stage, recipe, tmp_path / "whole")
+        stop = StopSignal()
+        stage, _ = make_stage(iterations=4, validate_every=2)
+        with pytest.raises(Interrupted, match=rf"Saved at noise step {at}\..*--resume"):
+            run(stopping(stage, stop, at), recipe, tmp_path / "parts", stop=stop)
+        stage, _ = make_stage(iterations=4, validate_every=2)
+        resumed = run(stage, recipe, tmp_path / "parts", resume=True)
+        assert equal(untouched, resumed)
+        whole, parts = (read_tensors(tmp_path / n / "last.pt") for n in ("whole", "parts"))
+        assert equal(whole["network"], parts["network"])
+        assert equal(whole["average"], parts["average"])
+        assert whole["best_score"] == parts["best_score"]
+        validation = [rows(tmp_path / n / "validation.csv") for n in ("whole", "parts")]
+        assert validation[0] == validation[1]
+
+    def test_resuming_a_finished_stage_trains_no_more(
+        self, make_stage: Any, tmp_path: Path
+    ) -> None:
+        stage, recipe = make_stage()
+        first = run(stage, recipe, tmp_path)
+        stamp = helpers.digest(tmp_path / "last.pt")
+        stage, _ = make_stage()
+        assert equal(first, run(stage, recipe, tmp_path, resume=True))
+        assert helpers.digest(tmp_path / "last.pt") == stamp
+
+    def test_termination_has_its_own_exit_code(self, make_stage: Any, tmp_path: Path) -> None:
+        stage, recipe = make_stage()
+        stop = StopSignal()
+        with pytest.raises(Terminated) as caught:
+            run(stopping(stage, stop, 1, signal.SIGTERM), recipe, tmp_path, stop=stop)
+        assert caught.value.exit_code == 143
+
+
+class TestStopSignal:
+    def test_first_signal_is_noted_and_the_second_acts(self) -> None:
+        with StopSignal() as stop:
+            assert not stop.is_set
+            stop.raise_if_set("nothing")
+            signal.raise_signal(signal.SIGINT)
+            assert stop.is_set
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted, match="kept"):
+            stop.raise_if_set("kept")
+
+    def test_handlers_are_given_back(self) -> None:
+        before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+        with StopSignal():
+            assert signal.getsignal(signal.SIGINT) != before[0]
+        assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+class TestCheckpoint:
+    def state(self, width: int = 3, seed: int = 0) -> State:
+        network = helpers.randomise(nn.Linear(width, 2), seed)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        state = State(network, averaged(network, 0.9), optimizer, 5, 12.5)
+        for _ in range(3):
+            network(torch.ones(1, width)).sum().backward()
+            optimizer.step()
+            state.average.update_parameters(network)
+        return state
+
+    def test_round_trip(self, tmp_path: Path) -> None:
+        path = tmp_path / "last.pt"
+        state, other = self.state(), self.state(seed=9)
+        save_checkpoint(path, state)
+        other.step, other.best_score = 0, -1.0
+        load_checkpoint(path, other)
+        assert (other.step, other.best_score) == (5, 12.5)
+        assert equal(state.network.state_dict(), other.network.state_dict())
+        assert equal(state.average.state_dict(), other.average.state_dict())
+        moments = [s.optimizer.state_dict()["state"] for s in (state, other)]
+        for index in moments[0]:
+            assert equal(moments[0][index], moments[1][index])
+
+    def test_another_network_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "last.pt"
+        save_checkpoint(path, self.state(width=3))
+        with pytest.raises(TrainingError, match="does not fit this recipe"):
+            load_checkpoint(path, self.state(width=4))
+
+    @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "list"])
+    def test_damaged_is_refused(self, tmp_path: Path, damage: str) -> None:
+        path = tmp_path / "last.pt"
+        save_checkpoint(path, self.state())
+        data = path.read_bytes()
+        content = {"truncated": data[: len(data) // 2], "text": b"hello", "empty": b""}
+        if damage == "list":
+            torch.save([1, 2], path)
+        else:
+            path.write_bytes(content[damage])
+        with pytest.raises(TrainingError, match=r"last\.pt (is damaged|does not hold)"):
+            load_checkpoint(path, self.state())
+
+    def test_missing_parts_are_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "last.pt"
+        torch.save({"network": self.state().network.state_dict()}, path)
+        with pytest.raises(TrainingError, match="does not fit"):
+            load_checkpoint(path, self.state())
+
+    def test_missing_file_says_what_to_do(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match=r"There is no checkpoint .*Train that stage first"):
+            read_tensors(tmp_path / "best.pt")
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_code_in_it_is_not_run(self, tmp_path: Path, zipped: bool) -> None:
+        mark = tmp_path / "mark"
+        path = tmp_path / "best.pt"
+        if zipped:
+            torch.save({"weights": Touch(mark)}, path)
+        else:
+            path.write_bytes(pickle.dumps(Touch(mark)))
+        with pytest.raises(TrainingError, match="damaged"):
+            read_tensors(path)
+        assert not mark.exists()
+
+    def test_failed_write_keeps_the_old_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "last.pt"
+        state = self.state()
+        save_checkpoint(path, state)
+        before = path.read_bytes()
+        broken = copy.copy(state)
+        broken.step = lambda: None  # type: ignore[assignment] # cannot be pickled
+        with pytest.raises(Exception, match="pickle"):
+            save_checkpoint(path, broken)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+
+class Touch:
+    """Pickles as a call that makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+class TestLog:
+    def test_rows_after_the_checkpoint_are_dropped(self, tmp_path: Path) -> None:
+        log = TrainingLog(tmp_path, 0)
+        for step in (10, 20, 30):
+            log.training(step, {"loss": step / 7})
+            log.validation(step, Outcome({"psnr": float(step)}))
+        log.close()
+        log = TrainingLog(tmp_path, 20)
+        log.training(30, {"loss": 0.5})
+        log.close()
+        assert [r["step"] for r in rows(tmp_path / "training.csv")] == ["10", "20", "30"]
+        assert rows(tmp_path / "training.csv")[-1]["loss"] == "0.5"
+        assert [r["step"] for r in rows(tmp_path / "validation.csv")] == ["10", "20"]
+
+    def test_pictures(self, tmp_path: Path) -> None:
+        tile = np.zeros((5, 6), dtype=np.float32)
+        TrainingLog(tmp_path, 0).validation(7, Outcome({"psnr": 1.0}, [[tile, tile]], ["a", "b"]))
+        assert (tmp_path / "pictures" / "0000007.png").is_file()

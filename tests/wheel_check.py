@@ -1,0 +1,52 @@
+"""Install the built wheel into an empty environment and translate there (make wheel-check).
+
+Shows that recipes, model packages and data manifests travel in the wheel: nothing of the
+checkout can be reached from the environment or the folder that it runs in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build = ("-m", "build", "--wheel", "--outdir", folder)
+        run(sys.executable, *build, ROOT, cwd=folder)
+        (wheel,) = folder.glob("*.whl")
+        run(os.environ.get("PYTHON", sys.executable), "-m", "venv", "empty", cwd=folder)
+        python = folder / "empty" / "bin" / "python"
+        pip = ("-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt")
+        run(python, *pip, wheel, cwd=folder)
+        medtrans = folder / "empty" / "bin" / "medtrans"
+        run(medtrans, "phantom", "heads", "--subjects", "1", "--skull-stripped", cwd=folder)
+        source = Path("heads") / "sub-001" / "t1.nii.gz"
+        result = json.loads(run(medtrans, "translate", source, "--json", cwd=folder))
+        where = run(python, "-c", "import medtrans; print(medtrans.__file__)", cwd=folder)
+        assert Path(where.strip()).is_relative_to(folder / "empty"), where
+        output = Path(folder, result["volumes"][0]["output"])
+        assert output.is_file(), result
+        assert json.loads(run(medtrans, "tasks", "--json", cwd=folder))["tasks"]
+        row = result["volumes"][0]
+        sys.stdout.write(f"{wheel.name} translates in an empty environment: {row}\n")
+
+
+if __name__ == "__main__":
+    main()
