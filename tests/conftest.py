@@ -46,3 +46,10 @@ def identity_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of three phantom subjects, t1 and t2: one each for train, val and test."""
     return helpers.write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="session")
+def dcm2niix() -> str:
+    """Path of the dcm2niix program that its package carries, or skip."""
+    package = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed")
+    return str(package.bin)
