@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
+from medtrans.config import CONTRASTS
 from medtrans.errors import ManifestError, OutputError, UsageError
 from medtrans.manifest_checks import (
-    CONTRASTS,
     KNOWN_COLUMNS,
     REQUIRED_COLUMNS,
     SPLITS,

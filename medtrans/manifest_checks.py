@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from medtrans.config import CONTRASTS
 from medtrans.errors import ManifestError
 
-CONTRASTS = ("t1", "t1c", "t2", "flair", "pd", "mr", "ct")
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("subject", "contrast", "path")
 KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256")
