@@ -172,14 +172,6 @@ def save_array(path: Path, voxels: npt.NDArray[Any], affine: Affine) -> None:
         _write_bytes(temporary, content, packed=path.name.endswith(".gz"))
 
 
-def shape_of(path: Path) -> tuple[int, ...]:
-    """Shape that a NIfTI header declares, checked, without reading a voxel."""
-    path, image = _pair(path)
-    require_file(path)
-    with own_errors_only(path):
-        return _read_header(path, single=path == image).shape
-
-
 def _pair(path: Path) -> tuple[Path, Path]:
     """Header file and image file of a path: the same but for .hdr/.img."""
     stem, suffix = split_suffix(path)
