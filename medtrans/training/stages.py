@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from medtrans.cache import CachedVolume
 from medtrans.config import Pipeline, StageConfig, StageName, WindowScale
 from medtrans.diffusion import (
+    Schedule,
     draw_timesteps,
     noise_loss,
     residual_loss,
@@ -81,8 +82,7 @@ def noise_stage(
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0 = batch["target"]
-        t = draw_timesteps(len(x0), schedule, rng, config.terminal_share).to(x0.device)
-        eps = torch.randn(x0.shape, generator=rng).to(x0.device)
+        t, eps = _draw(x0, schedule, config, rng)
         predict = noise_predictor(network, batch["label"])
         return noise_loss(predict, x0, eps, t, schedule, config.loss)
 
@@ -110,8 +110,7 @@ def residual_stage(
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0, source = batch["target"], batch["source"]
-        t = draw_timesteps(len(x0), schedule, rng, config.terminal_share).to(x0.device)
-        eps = torch.randn(x0.shape, generator=rng).to(x0.device)
+        t, eps = _draw(x0, schedule, config, rng)
         predict = residual_predictor(network, batch["label"])
         return residual_loss(predict, x0, source, eps, t, schedule, config.loss)
 
@@ -125,6 +124,15 @@ def residual_stage(
         translated(schedule, noise, pipeline),
         "fidelity_psnr" if _has_unit(pipeline) else "fidelity_psnr_fit",
     )
+
+
+def _draw(
+    x0: Tensor, schedule: Schedule, config: StageConfig, rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw a batch's time steps and noise, in this order, on the CPU."""
+    t = draw_timesteps(len(x0), schedule, rng, config.terminal_share)
+    eps = torch.randn(x0.shape, generator=rng)
+    return t.to(x0.device), eps.to(x0.device)
 
 
 def _has_unit(pipeline: Pipeline) -> bool:
