@@ -22,7 +22,8 @@ from medtrans.config import STAGES, Pipeline, pipeline_from_dict
 from medtrans.manifest import Manifest
 from medtrans.progress import say
 from medtrans.training.data import RandomSlices
-from medtrans.training.run import TrainingPlan, pair_examples, select_data, train
+from medtrans.training.examples import residual_examples, select_data
+from medtrans.training.run import TrainingPlan, train
 
 _LONGEST = timedelta(days=14)  # one stage may finish long before the other
 
@@ -74,9 +75,10 @@ class TrainingPatches(Dataset[dict[str, Any]]):
 
     @cached_property
     def _slices(self) -> RandomSlices:
-        pairs = select_data(self.plan(self.cache_dir.parent)).pairs
-        examples = pair_examples(pairs, VolumeCache(self.cache_dir, self.pipeline), self.pipeline)
-        return RandomSlices(examples, self.pipeline, "residual", self.seed)
+        data = select_data(Manifest.read(self.data), self.pipeline, self.pairs, self.seed)
+        cache = VolumeCache(self.cache_dir, self.pipeline)
+        examples = residual_examples(data, cache, self.pipeline)
+        return RandomSlices(examples.train, self.pipeline, "residual", self.seed, examples.pseudo)
 
 
 class Trainer:

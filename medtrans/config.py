@@ -25,6 +25,9 @@ MODES: tuple[str, ...] = get_args(Mode)
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
+# What shapes a network and was fixed before it became a key: the meaning of its absence.
+_FORMERLY: dict[str, dict[str, Any]] = {"noise": {"prediction": "eps", "sees_source": False}}
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -166,6 +169,13 @@ class AugmentationConfig(_Strict):
     noise_std: Annotated[float, Field(ge=0.0)]
 
 
+class PseudoConfig(_Strict):
+    """Pseudo-sources: a target volume under a random tone curve stands in for its source."""
+
+    knots: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    smoothing: Annotated[float, Field(ge=0.0)]
+
+
 class StageConfig(_Strict):
     iterations: Count
     batch_size: Count
@@ -176,12 +186,24 @@ class StageConfig(_Strict):
     final_learning_rate: Fraction
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
     clip_norm: Positive
-    loss: Literal["l1", "l2"]
+    loss: Literal["l1", "l2", "charbonnier"]
     terminal_share: Fraction
+    pseudo_until: Fraction
     precision: Literal["fp32", "bf16"]
     validate_every: Count
     validation_slices: Count
     checkpoint_every: Count
+
+
+class NoiseConfig(StageConfig):
+    prediction: Literal["eps", "x0", "v"]
+    min_snr: Annotated[float, Field(ge=0.0)]
+    sees_source: bool
+    source_dropout: Fraction
+
+
+class ResidualConfig(StageConfig):
+    from_noise: bool
 
 
 class Pipeline(_Strict):
@@ -195,8 +217,9 @@ class Pipeline(_Strict):
     sampling: SamplingConfig
     network: NetworkConfig
     augmentation: AugmentationConfig
-    noise: StageConfig
-    residual: StageConfig
+    pseudo: PseudoConfig
+    noise: NoiseConfig
+    residual: ResidualConfig
 
     @model_validator(mode="after")
     def _consistent(self) -> Pipeline:
@@ -229,6 +252,11 @@ class Pipeline(_Strict):
     @property
     def parsed_tasks(self) -> tuple[Task, ...]:
         return tuple(Task.parse(text) for text in self.tasks)
+
+    @property
+    def target_labels(self) -> tuple[int, ...]:
+        """The label of each task's target contrast, in the order of the tasks."""
+        return tuple(self.targets.index(task.target) for task in self.parsed_tasks)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -271,8 +299,8 @@ def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
     older model still loads.
     """
     base = _read_with_parents(_recipe_path("base"), ())
-    later = {table: base[table] for table in ("augmentation", *STAGES)}
-    return _validate(_merge(later, raw), where)
+    later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}
+    return _validate(_merge(_merge(later, _FORMERLY), raw), where)
 
 
 def _recipe_path(source: str | Path) -> Path:
@@ -370,7 +398,9 @@ def _known_keys() -> list[str]:
         SamplingConfig,
         NetworkConfig,
         AugmentationConfig,
-        StageConfig,
+        PseudoConfig,
+        NoiseConfig,
+        ResidualConfig,
     )
 
     def names() -> Iterator[str]:

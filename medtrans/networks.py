@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from medtrans.config import NetworkConfig, Pipeline
 from medtrans.diffusion import (
+    Denoiser,
     NoisePredictor,
     ResidualPredictor,
     Schedule,
+    estimate_x0,
     linear_variance_schedule,
 )
 
@@ -68,24 +71,88 @@ def build_schedule(pipeline: Pipeline) -> Schedule:
 
 
 def noise_network(pipeline: Pipeline, seed: int) -> TimeUNet:
-    """eps_theta(x, time [, contrast]): sees noisy target slices and nothing else."""
-    return _seeded(1, len(pipeline.targets), pipeline.network, seed)
+    """Build eps_theta(x, time [, contrast]): sees noisy target slices, the source only if asked."""
+    stack = _stack(pipeline) if pipeline.noise.sees_source else 0
+    return _seeded(1 + stack, len(pipeline.targets), pipeline.network, seed)
 
 
 def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
     """r_theta(x, source, time [, task]): sees the noisy slice and the stack of source slices."""
-    stack = 2 * pipeline.slices.context + 1
-    return _seeded(1 + stack, len(pipeline.tasks), pipeline.network, seed)
+    return _seeded(1 + _stack(pipeline), len(pipeline.tasks), pipeline.network, seed)
 
 
-def noise_predictor(network: nn.Module, label: Tensor | None = None) -> NoisePredictor:
-    """Bind the contrast label: what `medtrans.diffusion` calls as predict(x, time)."""
-    return lambda x, time: network(x, time, label)
+def noise_predictor(
+    network: nn.Module, label: Tensor | None = None, source: Tensor | None = None
+) -> NoisePredictor:
+    """Bind the contrast label: what `medtrans.diffusion` calls as predict(x, time).
+
+    `source` (B, 2k + 1, H, W) is for a network that sees the source; zeros say that there is none.
+    """
+    if source is None:
+        return lambda x, time: network(x, time, label)
+    return lambda x, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def denoiser(
+    network: nn.Module,
+    pipeline: Pipeline,
+    schedule: Schedule,
+    contrast: Tensor,
+    source: Tensor | None,
+) -> Denoiser:
+    """Make the noise network of a recipe a denoiser of target slices.
+
+    Parameters
+    ----------
+    network : Module
+        As `noise_network` builds it.
+    pipeline : Pipeline
+    schedule : Schedule
+    contrast : Tensor
+        Shape (B,): the label of each image's target contrast.
+    source : Tensor or None
+        Shape (B, 2k + 1, H, W); a network that does not see the source is not shown it.
+    """
+    shown = source if pipeline.noise.sees_source else None
+    predict = noise_predictor(network, contrast, shown)
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        answer = predict(x, schedule.noise_time(level))
+        return estimate_x0(pipeline.noise.prediction, answer, x, level)
+
+    return denoise
 
 
 def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:
     """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time)."""
     return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> int:
+    """Give a network the weights of a sister network, where names and shapes agree.
+
+    The first layer may have more input channels here than there: what the sister did not see
+    starts at zero. Returns how many tensors were taken.
+    """
+    own = network.state_dict()
+    taken = 0
+    for name, value in weights.items():
+        goal = own.get(name)
+        if goal is None or goal.ndim != value.ndim:
+            continue
+        wider = goal.ndim == 4 and goal.shape[1] > value.shape[1]
+        if goal.shape == value.shape:
+            goal.copy_(value)
+        elif wider and goal.shape[0] == value.shape[0] and goal.shape[2:] == value.shape[2:]:
+            goal.zero_()[:, : value.shape[1]] = value
+        else:
+            continue
+        taken += 1
+    return taken
+
+
+def _stack(pipeline: Pipeline) -> int:
+    return 2 * pipeline.slices.context + 1
 
 
 def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) -> TimeUNet:

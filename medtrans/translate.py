@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medtrans import __version__
 from medtrans.config import Task, WindowScale
 from medtrans.devices import choose_device, inference_precision
-from medtrans.diffusion import Denoiser, SliceNoise, Steps, translate, ve_epsilon
+from medtrans.diffusion import Denoiser, ResidualPredictor, SliceNoise, Steps, translate
 from medtrans.errors import PackageError, UsageError
 from medtrans.foreground import Mask, constant_background, dilate, find_foreground
 from medtrans.model_folder import DEFAULT_MODEL
-from medtrans.networks import build_schedule, noise_predictor, residual_predictor
+from medtrans.networks import build_schedule, denoiser, residual_predictor
 from medtrans.package import ModelPackage, load_package
 from medtrans.settings import Settings
 from medtrans.slices import SlicePlan, occupied, plan_slices, reassemble, stacks
@@ -328,7 +329,7 @@ class Translator:
             size = (source.shape[2], source.shape[3])
             noise = SliceNoise(settings.seed, draw, indices, size, self.device)
             with torch.inference_mode(), self._autocast():
-                predict, denoise = self._stages(prepared.task, len(indices))
+                predict, denoise = self._stages(prepared.task, source)
                 x = translate(
                     predict,
                     denoise,
@@ -343,14 +344,14 @@ class Translator:
                 on_slices(draw * total + sum(map(len, done)), settings.samples * total)
         return np.concatenate(done)
 
-    def _stages(self, task: Task, count: int) -> tuple[Any, Denoiser | None]:
+    def _stages(self, task: Task, source: Tensor) -> tuple[ResidualPredictor, Denoiser | None]:
         pipeline = self.package.pipeline
-        label = torch.full((count,), pipeline.parsed_tasks.index(task), device=self.device)
+        label = torch.full((len(source),), pipeline.parsed_tasks.index(task), device=self.device)
         predict = residual_predictor(self.residual, label)
         if self.noise is None:
             return predict, None
-        contrast = torch.full((count,), pipeline.targets.index(task.target), device=self.device)
-        return predict, ve_epsilon(noise_predictor(self.noise, contrast), self.schedule)
+        contrast = torch.full_like(label, pipeline.targets.index(task.target))
+        return predict, denoiser(self.noise, pipeline, self.schedule, contrast, source)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32

@@ -1,19 +1,28 @@
 """DRDD, Decoupled Residual Denoising Diffusion, in plain torch.
 
 Written from the equations of Lin et al., arXiv 2606.01048; their numbers stand beside the code.
-Read in this order: `schedules`, `processes`, `denoisers`, `sampler`.
+Read in this order: `schedules`, `predictions`, `processes`, `denoisers`, `sampler`.
 
 Symbols: x0 target image, y source image, both in [-1, 1]; r = y - x0 the residual;
 eps ~ N(0, I); sigma the fixed noise of the residual stage.
 """
 
 from medtrans.diffusion.denoisers import Denoiser, ve_epsilon
+from medtrans.diffusion.predictions import (
+    Prediction,
+    estimate_x0,
+    min_snr_weight,
+    prediction_target,
+)
 from medtrans.diffusion.processes import (
+    Loss,
     NoisePredictor,
     ResidualPredictor,
     add_noise,
     add_residual,
+    distance,
     draw_timesteps,
+    middle,
     noise_loss,
     residual_loss,
 )
@@ -23,17 +32,24 @@ from medtrans.diffusion.schedules import Schedule, linear_variance_schedule
 
 __all__ = [
     "Denoiser",
+    "Loss",
     "NoisePredictor",
+    "Prediction",
     "ResidualPredictor",
     "Schedule",
     "SliceNoise",
     "Steps",
     "add_noise",
     "add_residual",
+    "distance",
     "draw_timesteps",
+    "estimate_x0",
     "generator",
     "linear_variance_schedule",
+    "middle",
+    "min_snr_weight",
     "noise_loss",
+    "prediction_target",
     "remove_noise",
     "remove_residual",
     "residual_loss",

@@ -10,11 +10,16 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 
+from medtrans.diffusion.predictions import (
+    Prediction,
+    min_snr_weight,
+    prediction_target,
+)
 from medtrans.diffusion.schedules import Schedule
 
-Loss = Literal["l1", "l2"]
+Loss = Literal["l1", "l2", "charbonnier"]
+_CHARBONNIER = 1e-3  # below this difference the Charbonnier loss is a square, above it a distance
 # eps_theta(x, time) and r_theta(x, source, time); contrast and task labels are bound by the caller
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
 ResidualPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,12 +36,23 @@ def add_residual(x0: Tensor, eps: Tensor, residual: Tensor, sigma: float, alpha:
 
 
 def noise_loss(
-    predict: NoisePredictor, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule, loss: Loss
+    predict: NoisePredictor,
+    x0: Tensor,
+    eps: Tensor,
+    t: Tensor,
+    schedule: Schedule,
+    loss: Loss,
+    kind: Prediction = "eps",
+    snr_limit: float | None = None,
 ) -> Tensor:
-    """Eq. 10: how far the noise network is from the noise. Sees target images only."""
+    """Eq. 10: how far the noise network is from the noise. Sees target images only.
+
+    `kind` asks for x0 or v instead of eps; `snr_limit` weights the images by `min_snr_weight`.
+    """
     level = schedule.beta_bar.to(x0)[t]
     predicted = predict(add_noise(x0, eps, level), schedule.noise_time(level))
-    return _distance(predicted, eps, loss)
+    weight = None if snr_limit is None else min_snr_weight(kind, level, snr_limit)
+    return distance(predicted, prediction_target(kind, x0, eps, level), loss, weight)
 
 
 def residual_loss(
@@ -55,7 +71,7 @@ def residual_loss(
     residual = middle(source) - x0
     alpha = schedule.alpha_bar.to(x0)[t]
     noisy = add_residual(x0, eps, residual, schedule.sigma, alpha)
-    return _distance(predict(noisy, source, schedule.residual_time(t)), residual, loss)
+    return distance(predict(noisy, source, schedule.residual_time(t)), residual, loss)
 
 
 def draw_timesteps(
@@ -81,6 +97,13 @@ def _per_image(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like).view(-1, *[1] * (like.ndim - 1))
 
 
-def _distance(predicted: Tensor, truth: Tensor, loss: Loss) -> Tensor:
-    measure = functional.l1_loss if loss == "l1" else functional.mse_loss
-    return measure(predicted.float(), truth.float())
+def distance(predicted: Tensor, truth: Tensor, loss: Loss, weight: Tensor | None = None) -> Tensor:
+    """Mean l1, squared or Charbonnier difference; `weight` (B,) multiplies each image's mean."""
+    difference = predicted.float() - truth.float()
+    if loss == "l1":
+        each = difference.abs()
+    elif loss == "l2":
+        each = difference.square()
+    else:
+        each = (difference.square() + _CHARBONNIER**2).sqrt() - _CHARBONNIER
+    return each.mean() if weight is None else (weight * each.mean(dim=(1, 2, 3))).mean()

@@ -20,6 +20,7 @@ from medtrans.cache import CachedVolume
 from medtrans.config import Pipeline, StageName
 from medtrans.diffusion.randomness import seed_of
 from medtrans.training.augment import Augmentation
+from medtrans.training.pseudo import pseudo_source
 
 Batch = dict[str, Tensor]
 
@@ -36,11 +37,14 @@ class Example:
         Key of the batch -> neighbours on each side.
     label : int
         The task (residual stage) or contrast (noise stage).
+    pseudo : bool
+        Whether the source is to be made a pseudo-source: it is read from the target itself.
     """
 
     volumes: dict[str, CachedVolume]
     contexts: dict[str, int]
     label: int
+    pseudo: bool = False
 
     @property
     def lead(self) -> CachedVolume:
@@ -59,26 +63,39 @@ class RandomSlices(Dataset[dict[str, Any]]):
     pipeline : Pipeline
     stage : "noise" or "residual"
     seed : int
+    pseudo : sequence of Example
+        Pseudo-pairs, which are read instead of `examples` up to the recipe's `pseudo_until`.
     """
 
     def __init__(
-        self, examples: Sequence[Example], pipeline: Pipeline, stage: StageName, seed: int
+        self,
+        examples: Sequence[Example],
+        pipeline: Pipeline,
+        stage: StageName,
+        seed: int,
+        pseudo: Sequence[Example] = (),
     ) -> None:
-        self.examples = examples
-        self.patch = pipeline.stage(stage).patch
+        config = pipeline.stage(stage)
+        self.examples, self.pseudo = examples, pseudo
+        share = config.pseudo_until if examples else 1.0
+        self.real_from = round(share * config.iterations) * config.batch_size if pseudo else 0
+        self.curves = pipeline.pseudo
+        self.patch = config.patch
         self.stage = stage
         self.seed = seed
-        keys = tuple(examples[0].volumes)
+        every = [*examples, *pseudo]
+        keys = tuple(every[0].volumes)
         self.augmentations = {
             axis: Augmentation(keys, pipeline.augmentation, _left_right(axis))
-            for axis in {example.lead.axis for example in examples}
+            for axis in {example.lead.axis for example in every}
         }
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """Return {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
         seed = seed_of(self.seed, self.stage, "example", position)
         rng = np.random.default_rng(seed)
-        example = self.examples[int(rng.integers(len(self.examples)))]
+        pool = self.pseudo if position < self.real_from else self.examples
+        example = pool[int(rng.integers(len(pool)))]
         lead = example.lead
         index = int(rng.choice(lead.occupied))
         corner = _random_corner(lead, self.patch, rng)
@@ -86,6 +103,8 @@ class RandomSlices(Dataset[dict[str, Any]]):
             key: volume.patch(index, corner, self.patch, example.contexts[key])
             for key, volume in example.volumes.items()
         }
+        if example.pseudo:
+            read["source"] = pseudo_source(read["source"], self.curves, rng)
         augmented = self.augmentations[lead.axis](read, seed)
         tensors = {key: torch.from_numpy(value) for key, value in augmented.items()}
         return {**tensors, "label": example.label}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,28 +12,27 @@ import torch
 from torch import nn
 
 from medtrans import __version__
-from medtrans.cache import CachedVolume, VolumeCache
-from medtrans.config import Pipeline, StageName, Task
+from medtrans.cache import VolumeCache
+from medtrans.config import Pipeline, StageName
 from medtrans.devices import choose_device
 from medtrans.errors import OutputError, TrainingError
 from medtrans.intensity import typical_profile
-from medtrans.manifest import Entry, Manifest, Pair
+from medtrans.manifest import Manifest
 from medtrans.networks import noise_network, residual_network
 from medtrans.package import load_package, save_package
-from medtrans.progress import say, track
+from medtrans.progress import say
 from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights, read_tensors
-from medtrans.training.data import Example
-from medtrans.training.loop import BEST, LAST, fit
-from medtrans.training.stages import (
-    Stage,
-    noise_stage,
-    pair_example,
-    residual_stage,
-    target_example,
+from medtrans.training.examples import (
+    TrainingData,
+    noise_examples,
+    prepared,
+    residual_examples,
+    select_data,
 )
+from medtrans.training.loop import BEST, LAST, fit
+from medtrans.training.stages import Stage, noise_stage, residual_stage
 from medtrans.volumes.atomic import replacing
-from medtrans.volumes.geometry import require_same_grid
 
 _SETTINGS = "run.json"
 
@@ -55,7 +53,7 @@ class TrainingPlan:
     initial : str, Path or None
         A model package, by name or folder, whose weights both stages start from.
     pairs : int or None
-        How many subjects' pairs the residual stage may use; None for all.
+        How many subjects' pairs may be used; 0 for unpaired targets alone, None for all.
     seed : int
     device : str
         "auto", "cpu" or "cuda".
@@ -74,34 +72,9 @@ class TrainingPlan:
     initial: str | Path | None = None
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The volumes of a run, by label: contrast for the targets, task for the pairs."""
-
-    targets: dict[str, list[Entry]]
-    validation_targets: dict[str, list[Entry]]
-    pairs: dict[Task, list[Pair]]
-    validation_pairs: dict[Task, list[Pair]]
-
-
-def select_data(plan: TrainingPlan) -> TrainingData:
-    """Look up the run's volumes in the manifest; raises `ManifestError` when a stage has none."""
-    manifest, tasks = plan.manifest, plan.pipeline.parsed_tasks
-    targets = plan.pipeline.targets
-    pairs = {t: manifest.pairs(*t, "train", plan.pairs, plan.seed) for t in tasks}
-    if plan.stages != "noise" and not any(pairs.values()):
-        manifest.require_pairs(*tasks[0], "train", plan.pairs, plan.seed)
-    return TrainingData(
-        {c: manifest.require_targets(c) for c in targets},
-        {c: manifest.targets(c, "val") for c in targets},
-        pairs,
-        {t: manifest.pairs(*t, "val") for t in tasks},
-    )
-
-
 def summarise(plan: TrainingPlan) -> dict[str, Any]:
     """Say what a run would do, without doing it (`--dry-run`)."""
-    data = select_data(plan)
+    data = _data(plan)
     _check_initial(plan)
     return {
         "tasks": list(plan.pipeline.tasks),
@@ -117,6 +90,11 @@ def summarise(plan: TrainingPlan) -> dict[str, Any]:
     }
 
 
+def _data(plan: TrainingPlan) -> TrainingData:
+    need_pairs = plan.stages != "noise" or plan.pipeline.noise.sees_source
+    return select_data(plan.manifest, plan.pipeline, plan.pairs, plan.seed, need_pairs=need_pairs)
+
+
 def train(plan: TrainingPlan) -> Path:
     """Train the plan's stages and return the model package's folder (or the noise stage's).
 
@@ -124,7 +102,7 @@ def train(plan: TrainingPlan) -> Path:
     bit for bit on the same machine, as a run that was never stopped.
     """
     device = choose_device(plan.device)
-    data = select_data(plan)
+    data = _data(plan)
     _check_initial(plan)
     _claim_folder(plan)
     cache = VolumeCache(plan.out / "cache", plan.pipeline)
@@ -136,7 +114,7 @@ def train(plan: TrainingPlan) -> Path:
         _start_from_initial(plan, stage.name, stage.network)
         residual = _fit(plan, stage, device, stop)
     package = plan.out / "model"
-    volumes = {c: _prepared(entries, cache) for c, entries in data.targets.items()}
+    volumes = {c: prepared(entries, cache) for c, entries in data.targets.items()}
     save_package(
         package,
         pipeline=plan.pipeline,
@@ -167,12 +145,8 @@ def _noise_weights(
         if kept is None:
             say("No noise stage: the model will have fidelity mode only.")
         return None if kept is None else dict(kept.state_dict())
-    stage = noise_stage(
-        plan.pipeline,
-        _target_examples(data.targets, cache, plan.pipeline),
-        _target_examples(data.validation_targets, cache, plan.pipeline),
-        plan.seed,
-    )
+    examples = noise_examples(data, cache, plan.pipeline)
+    stage = noise_stage(plan.pipeline, examples.train, examples.val, plan.seed, examples.pseudo)
     _start_from_initial(plan, stage.name, stage.network)
     return _fit(plan, stage, device, stop)
 
@@ -206,12 +180,9 @@ def _residual(
                 f"{str(error).splitlines()[-1].strip()}"
             ) from None
         network = network.to(device).eval().requires_grad_(False)
+    examples = residual_examples(data, cache, plan.pipeline)
     return residual_stage(
-        plan.pipeline,
-        pair_examples(data.pairs, cache, plan.pipeline),
-        pair_examples(data.validation_pairs, cache, plan.pipeline),
-        plan.seed,
-        network,
+        plan.pipeline, examples.train, examples.val, plan.seed, network, examples.pseudo
     )
 
 
@@ -257,43 +228,6 @@ def _fit(plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSigna
         resume=plan.resume,
         stop=stop,
     )
-
-
-def _target_examples(
-    entries: dict[str, list[Entry]], cache: VolumeCache, pipeline: Pipeline
-) -> list[Example]:
-    return [
-        target_example(volume, pipeline.targets.index(contrast))
-        for contrast, found in entries.items()
-        for volume in _prepared(found, cache)
-    ]
-
-
-def pair_examples(
-    pairs: dict[Task, list[Pair]], cache: VolumeCache, pipeline: Pipeline
-) -> list[Example]:
-    """Prepare the pairs' volumes and make them examples of the residual stage."""
-    examples = []
-    for task, found in pairs.items():
-        sources = _prepared([pair.source for pair in found], cache)
-        targets = _prepared([pair.target for pair in found], cache)
-        for pair, source, target in zip(found, sources, targets, strict=True):
-            require_same_grid(
-                source.grid, target.grid, f"{pair.source.path} and {pair.target.path}"
-            )
-            label = pipeline.parsed_tasks.index(task)
-            examples.append(pair_example(source, target, label, pipeline.slices.context))
-    return examples
-
-
-def _prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:
-    missing = [entry for entry in entries if not cache.has(entry)]
-    if missing:
-        with track("preparing volumes") as update:
-            for done, entry in enumerate(missing, start=1):
-                cache.get(entry)
-                update(done, len(missing))
-    return [cache.get(entry) for entry in entries]
 
 
 def _claim_folder(plan: TrainingPlan) -> None:

@@ -1,19 +1,19 @@
 """The two stages: what each trains on, its loss, and how it is validated.
 
-The noise stage is given target volumes and nothing else, so no source voxel can reach it; the
-residual stage is given pairs.
+The noise stage is given target volumes and nothing else, so no source voxel can reach it, unless
+the recipe says `noise.sees_source`; the residual stage is given pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
 
 from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline, StageConfig, StageName, WindowScale
+from medtrans.config import NoiseConfig, Pipeline, StageConfig, StageName, WindowScale
 from medtrans.diffusion import (
     Schedule,
     draw_timesteps,
@@ -22,6 +22,7 @@ from medtrans.diffusion import (
 )
 from medtrans.networks import (
     build_schedule,
+    copy_matching,
     noise_network,
     noise_predictor,
     residual_network,
@@ -70,30 +71,45 @@ def target_example(volume: CachedVolume, label: int) -> Example:
 
 
 def pair_example(source: CachedVolume, target: CachedVolume, label: int, context: int) -> Example:
-    """Make an example of the residual stage: a source with its neighbours, and the target."""
+    """Make an example of a source with its neighbours, and the target."""
     return Example({"source": source, "target": target}, {"source": context, "target": 0}, label)
 
 
+def pseudo_example(target: CachedVolume, label: int, context: int) -> Example:
+    """Make an example of a target and a pseudo-source, which is made of the target itself."""
+    return replace(pair_example(target, target, label, context), pseudo=True)
+
+
 def noise_stage(
-    pipeline: Pipeline, train: Sequence[Example], val: Sequence[Example], seed: int
+    pipeline: Pipeline,
+    train: Sequence[Example],
+    val: Sequence[Example],
+    seed: int,
+    pseudo: Sequence[Example] = (),
 ) -> Stage:
-    """Eq. 10 on unpaired targets."""
+    """Eq. 10 on unpaired targets.
+
+    Where the recipe lets the network see the source, `train` and `val` are pairs, and `pseudo` are
+    pseudo-pairs of the unpaired targets, which come first.
+    """
     schedule, config = build_schedule(pipeline), pipeline.noise
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0 = batch["target"]
         t, eps = _draw(x0, schedule, config, rng)
-        predict = noise_predictor(network, batch["label"])
-        return noise_loss(predict, x0, eps, t, schedule, config.loss)
+        source = _dropped(batch["source"], config, rng) if config.sees_source else None
+        predict = noise_predictor(network, batch["label"], source)
+        limit = config.min_snr or None
+        return noise_loss(predict, x0, eps, t, schedule, config.loss, config.prediction, limit)
 
     return Stage(
         "noise",
         config,
         noise_network(pipeline, seed),
-        RandomSlices(train, pipeline, "noise", seed),
+        RandomSlices(train, pipeline, "noise", seed, pseudo),
         loss,
         val,
-        denoised(schedule),
+        denoised(schedule, pipeline),
         "denoised_psnr",
     )
 
@@ -104,8 +120,12 @@ def residual_stage(
     val: Sequence[Example],
     seed: int,
     noise: nn.Module | None,
+    pseudo: Sequence[Example] = (),
 ) -> Stage:
-    """Eq. 9 on pairs; `noise` is the finished noise network, used for validation only."""
+    """Eq. 9 on pairs, after pseudo-pairs where the recipe has them.
+
+    `noise` is the finished noise network, for validation and, if the recipe says so, to start from.
+    """
     schedule, config = build_schedule(pipeline), pipeline.residual
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
@@ -114,16 +134,25 @@ def residual_stage(
         predict = residual_predictor(network, batch["label"])
         return residual_loss(predict, x0, source, eps, t, schedule, config.loss)
 
+    network = residual_network(pipeline, seed)
+    if noise is not None and config.from_noise:
+        copy_matching(network, noise.state_dict())
     return Stage(
         "residual",
         config,
-        residual_network(pipeline, seed),
-        RandomSlices(train, pipeline, "residual", seed),
+        network,
+        RandomSlices(train, pipeline, "residual", seed, pseudo),
         loss,
         val,
         translated(schedule, noise, pipeline),
         "fidelity_psnr" if _has_unit(pipeline) else "fidelity_psnr_fit",
     )
+
+
+def _dropped(source: Tensor, config: NoiseConfig, rng: Generator) -> Tensor:
+    """Show some examples no source, so that the network also learns to do without."""
+    kept = torch.rand(len(source), generator=rng) >= config.source_dropout
+    return source * kept.to(source).view(-1, 1, 1, 1)
 
 
 def _draw(

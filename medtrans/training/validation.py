@@ -19,11 +19,10 @@ from medtrans.diffusion import (
     add_noise,
     slice_noise,
     translate,
-    ve_epsilon,
 )
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
 from medtrans.foreground import Mask, dilate
-from medtrans.networks import noise_predictor, residual_predictor
+from medtrans.networks import denoiser, residual_predictor
 from medtrans.training.data import Example
 
 _BATCH = 4
@@ -43,7 +42,7 @@ class ValidationBatch:
     target : Tensor
         Shape (B, 1, H, W).
     source : Tensor or None
-        Shape (B, 2k + 1, H, W); None in the noise stage.
+        Shape (B, 2k + 1, H, W); None in a noise stage that does not see the source.
     eps : Tensor
         Shape (B, 1, H, W).
     label : Tensor
@@ -106,12 +105,12 @@ def validate(
     return outcome
 
 
-def denoised(schedule: Schedule) -> Predict:
+def denoised(schedule: Schedule, pipeline: Pipeline) -> Predict:
     """Noise stage: D(x0 + sigma eps, sigma), one call from the strongest noise."""
 
     def predict(network: nn.Module, batch: ValidationBatch) -> dict[str, Tensor]:
         level = torch.full((len(batch.target),), schedule.sigma, device=batch.target.device)
-        denoise = ve_epsilon(noise_predictor(network, batch.label), schedule)
+        denoise = denoiser(network, pipeline, schedule, batch.label, batch.source)
         return {"denoised": denoise(add_noise(batch.target, batch.eps, level), level)}
 
     return predict
@@ -120,13 +119,13 @@ def denoised(schedule: Schedule) -> Predict:
 def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) -> Predict:
     """Residual stage: the whole translation in fidelity and, with a noise stage, realistic mode."""
     modes = ["fidelity"] if noise is None else ["fidelity", "realistic"]
-    targets = torch.tensor([pipeline.targets.index(t.target) for t in pipeline.parsed_tasks])
+    targets = torch.tensor(pipeline.target_labels)
 
     def predict(network: nn.Module, batch: ValidationBatch) -> dict[str, Tensor]:
         assert batch.source is not None
         residual = residual_predictor(network, batch.label)
         contrast = targets.to(batch.label.device)[batch.label]
-        denoise = ve_epsilon(noise_predictor(noise, contrast), schedule) if noise else None
+        denoise = noise and denoiser(noise, pipeline, schedule, contrast, batch.source)
         steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}  # type: ignore[index]
         return {
             mode: translate(residual, denoise, batch.source, batch.eps, schedule, steps[mode])

@@ -326,8 +326,8 @@ class TestData:
     def test_pairs_limit_the_pairs_not_the_targets(
         self, many: Path, pipeline: Pipeline, tmp_path: Path
     ) -> None:
-        everything = select_data(plan(many, tmp_path, pipeline))
-        few = select_data(plan(many, tmp_path, pipeline, pairs=2))
+        everything = select_data(Manifest.read(many), pipeline, None, 0)
+        few = select_data(Manifest.read(many), pipeline, 2, 0)
         [pairs] = few.pairs.values()
         assert len(pairs) == 2
         assert few.targets == everything.targets
@@ -335,7 +335,7 @@ class TestData:
         assert few.validation_pairs == everything.validation_pairs
 
     def test_splits_do_not_mix(self, many: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-        data = select_data(plan(many, tmp_path, pipeline))
+        data = select_data(Manifest.read(many), pipeline, None, 0)
         train_subjects = {e.subject for e in data.targets["t2"]}
         val_subjects = {e.subject for e in data.validation_targets["t2"]}
         assert train_subjects

@@ -112,7 +112,7 @@ def test_exact_networks(cached: Cached, wide: Pipeline) -> None:
         return watched
 
     noise = [target_example(cached["val"]["t2"], 0)]
-    outcome = validate(Exact(), watching(denoised(schedule)), noise, wide, 4, CPU)
+    outcome = validate(Exact(), watching(denoised(schedule, wide)), noise, wide, 4, CPU)
     assert outcome.scores["denoised_psnr"] > 60
     predict = watching(translated(schedule, Exact(), wide))
     outcome = validate(Exact(), predict, pairs(cached), wide, 4, CPU)

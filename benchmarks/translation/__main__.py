@@ -1,0 +1,126 @@
+"""Run or report the translation benchmark; see benchmarks/translation/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fcntl
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.translation.cells import BASELINES, Cell, run_cell
+from benchmarks.translation.cohorts import HERE, Cohort
+from medtrans.config import Task
+
+RESULTS = HERE / "results.csv"
+KEYS = ("cohort", "task", "method", "pairs", "seed", "split")
+
+
+def main() -> None:
+    """Train and score the cells that have no row yet."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    variants = tomllib.loads((HERE / "variants.toml").read_text())
+    methods = arguments.methods.split(",")
+    cohort = Cohort(arguments.cohort, Task.parse(arguments.task), arguments.manifest, {})
+    for seed in map(int, arguments.seeds.split(",")):
+        for pairs in arguments.pairs.split(","):
+            for method in methods:
+                cell = Cell(cohort, method, variants.get(method, {}), pairs, seed)
+                _run(cell, arguments)
+
+
+def _run(cell: Cell, arguments: argparse.Namespace) -> None:
+    key = dict(
+        zip(
+            KEYS,
+            (
+                cell.cohort.name,
+                str(cell.cohort.task),
+                cell.method,
+                cell.pairs,
+                str(cell.seed),
+                arguments.split,
+            ),
+            strict=True,
+        )
+    )
+    if not _claim(
+        arguments.folder / "claims" / cell.name.replace("/", "--"), key, arguments.results
+    ):
+        return
+    rows = run_cell(cell, arguments.split, arguments.folder)
+    stamp = {"version": _version(), "date": time.strftime("%Y-%m-%d %H:%M")}
+    append(arguments.results, [{**key, **row, **stamp} for row in rows])
+    best = max(row["psnr_fit"] for row in rows)
+    print(cell.name, arguments.split, f"{best:.2f} dB", flush=True)
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows; two processes may do so at the same time."""
+    with path.open("a", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer = csv.DictWriter(file, list(rows[0]))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(_rounded(row) for row in rows)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _claim(marker: Path, key: dict[str, str], results: Path) -> bool:
+    """Take a cell that has no row and that no other process is at."""
+    if any(all(row[k] == v for k, v in key.items()) for row in read(results)):
+        return False
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    file = marker.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    _HELD.append(file)
+    return not any(all(row[k] == v for k, v in key.items()) for row in read(results))
+
+
+_HELD: list[Any] = []
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
+
+
+def _version() -> str:
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.translation")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--cohort", default="brain")
+    parser.add_argument("--task", default="t1-to-t2")
+    parser.add_argument(
+        "--methods", default=",".join(["identity", "tone curve", *BASELINES, "drdd"])
+    )
+    parser.add_argument("--pairs", default="8 slices,32 slices,1 subject,all")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

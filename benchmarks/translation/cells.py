@@ -1,0 +1,154 @@
+"""One cell of the benchmark: train a method on a cohort's pairs, then score it on a split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.translation.cohorts import Cohort, CohortData
+from benchmarks.translation.methods import (
+    Predict,
+    drdd_predict,
+    pix2pix,
+    rddm,
+    rddm_network,
+    rddm_predict,
+    regress,
+    regression,
+)
+from benchmarks.translation.scoring import score_subject
+from medtrans.config import Pipeline
+from medtrans.diffusion import Steps
+from medtrans.evaluate.baselines import ToneCurve
+from medtrans.networks import noise_network, residual_network
+from medtrans.signals import StopSignal
+from medtrans.training.checkpoint import Weights
+from medtrans.training.loop import fit
+from medtrans.training.stages import Stage, noise_stage, residual_stage
+
+BASELINES = {
+    "regression l1": regression("l1"),
+    "regression l2": regression("l2"),
+    "pix2pix": pix2pix,
+    "rddm": rddm,
+}
+_RDDM_STEPS = 4
+_DEVICE = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained: a method, or a variant of DRDD, on so many pairs with a seed."""
+
+    cohort: Cohort
+    method: str
+    variant: dict[str, Any]
+    pairs: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.cohort.name}/{self.method}/{self.pairs}/{self.seed}".replace(" ", "-")
+
+
+def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
+    """Train what is not trained yet, and score it; a row for each subject and mode."""
+    pipeline = cell.cohort.pipeline(cell.variant)
+    data = CohortData(cell.cohort, pipeline, folder)
+    rows: list[dict[str, Any]] = []
+    start = time.monotonic()
+    predictors = _predictors(cell, pipeline, data, folder)
+    seconds = time.monotonic() - start
+    for subject, example in data.scored(split):
+        for (mode, calls), predict in predictors.items():
+            scores = score_subject(predict, example, cell.seed)
+            rows.append({"subject": subject, "mode": mode, "network_calls": calls, **scores})
+    facts = {"iterations": pipeline.residual.iterations, "batch": pipeline.residual.batch_size}
+    return [{**row, **facts, "train_seconds": round(seconds, 1)} for row in rows]
+
+
+def _predictors(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
+) -> dict[tuple[str, int], Predict]:
+    if cell.method == "identity":
+        return {("", 0): lambda source, eps: source[:, source.shape[1] // 2][:, None]}
+    if cell.method == "tone curve":
+        return {("", 0): _tone_curve(cell, data)}
+    if cell.method in BASELINES:
+        return _baseline(cell, pipeline, data, folder)
+    return _drdd(cell, pipeline, data, folder)
+
+
+def _baseline(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
+) -> dict[tuple[str, int], Predict]:
+    stage = BASELINES[cell.method](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
+    weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
+    if cell.method == "rddm":
+        network = _filled(rddm_network(pipeline, 0), weights)
+        return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
+    network = _filled(residual_network(pipeline, 0), weights)
+    return {("", 1): lambda source, eps: regress(network, source)}
+
+
+def _drdd(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
+) -> dict[tuple[str, int], Predict]:
+    noise = _noise(cell, pipeline, data, folder)
+    examples = data.residual(cell.pairs, cell.seed)
+    stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
+    weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
+    residual = _filled(residual_network(pipeline, 0), weights)
+    modes = {mode: Steps(*steps) for mode, steps in pipeline.sampling.modes.items()}
+    return {
+        (mode, steps.residual + steps.noise): drdd_predict(residual, noise, pipeline, steps)
+        for mode, steps in modes.items()
+    }
+
+
+def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn.Module:
+    """Train the noise stage, once for all cells that share it."""
+    examples = data.noise(cell.pairs, cell.seed)
+    stage = noise_stage(pipeline, examples.train, [], cell.seed, examples.pseudo)
+    shared = {k: v for k, v in cell.variant.items() if k in ("noise", "diffusion", "pseudo")}
+    own = "-".join(f"{k}.{a}={b}" for k, t in sorted(shared.items()) for a, b in sorted(t.items()))
+    pairs = cell.pairs if pipeline.noise.sees_source else "unpaired"
+    name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
+    return _filled(noise_network(pipeline, 0), _fit(stage, pipeline, folder / name, cell.seed))
+
+
+def _fit(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
+    with StopSignal() as stop:
+        return fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
+
+
+def _filled(network: nn.Module, weights: Weights) -> nn.Module:
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def _tone_curve(cell: Cell, data: CohortData) -> Predict:
+    """E[target | source] over the training pairs; what has no pair has no curve."""
+
+    def voxels() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for example in data.residual(cell.pairs, cell.seed).train:
+            source, target = (np.load(example.volumes[k].path) for k in ("source", "target"))
+            chosen = list(example.lead.occupied)
+            inside = target[chosen] > -1
+            yield source[chosen][inside], target[chosen][inside]
+
+    curve = ToneCurve.fit(voxels())
+    return lambda source, eps: torch.from_numpy(
+        curve(source[:, source.shape[1] // 2][:, None].numpy())
+    )
+
+
+def with_pipeline(cell: Cell, **changes: Any) -> Cell:
+    return replace(cell, **changes)

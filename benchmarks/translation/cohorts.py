@@ -1,0 +1,108 @@
+"""The data of the benchmark: which manifest, which task, and ever fewer pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medtrans.cache import VolumeCache
+from medtrans.config import Pipeline, Task, load_pipeline
+from medtrans.manifest import Manifest
+from medtrans.training.data import Example
+from medtrans.training.examples import (
+    StageExamples,
+    noise_examples,
+    residual_examples,
+    select_data,
+)
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """One manifest and task.
+
+    Attributes
+    ----------
+    name : str
+    task : Task
+    manifest : Path
+    overrides : dict
+        What its recipe changes in the benchmark's.
+    """
+
+    name: str
+    task: Task
+    manifest: Path
+    overrides: dict[str, Any]
+
+    def pipeline(self, variant: dict[str, Any] | None = None) -> Pipeline:
+        """Return the benchmark's recipe for this cohort, with a variant's changes."""
+        base = load_pipeline(HERE / "recipe.toml", {**self.overrides, "tasks": [str(self.task)]})
+        return load_pipeline_with(base, variant or {})
+
+
+def load_pipeline_with(pipeline: Pipeline, changes: dict[str, Any]) -> Pipeline:
+    """Lay changes, table by table, over a recipe."""
+    raw = pipeline.model_dump(mode="json")
+    for table, keys in changes.items():
+        raw[table] |= keys
+    return Pipeline.model_validate(raw)
+
+
+class CohortData:
+    """A cohort's examples, preprocessed under `folder`."""
+
+    def __init__(self, cohort: Cohort, pipeline: Pipeline, folder: Path) -> None:
+        self.cohort, self.pipeline = cohort, pipeline
+        self.cache = VolumeCache(folder / "cache", pipeline)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest.read(self.cohort.manifest)
+
+    def residual(self, pairs: str, seed: int) -> StageExamples:
+        """Return the residual stage's examples with the pairs cut down to `pairs`."""
+        data = select_data(self.manifest, self.pipeline, _subjects(pairs), seed, need_pairs=False)
+        return _limited(residual_examples(data, self.cache, self.pipeline), pairs)
+
+    def noise(self, pairs: str, seed: int) -> StageExamples:
+        """Return the noise stage's examples; its pairs, where it has any, are the same."""
+        data = select_data(self.manifest, self.pipeline, _subjects(pairs), seed, need_pairs=False)
+        return _limited(noise_examples(data, self.cache, self.pipeline), pairs)
+
+    def scored(self, split: str) -> Iterator[tuple[str, Example]]:
+        """Yield every subject of a split with its pair."""
+        pairs = self.manifest.require_pairs(*self.cohort.task, split)
+        for pair in pairs:
+            data = select_data(self.manifest, self.pipeline, 0, 0, need_pairs=False)
+            only = replace(data, pairs={self.cohort.task: [pair]}, validation_pairs={})
+            yield pair.source.subject, residual_examples(only, self.cache, self.pipeline).train[0]
+
+
+def _subjects(pairs: str) -> int | None:
+    """How many subjects' pairs "all", "none", "2 subjects" or "8 slices" (of one subject) means."""
+    number, _, unit = pairs.partition(" ")
+    if unit == "slices":
+        return 1
+    return {"none": 0, "all": None}[pairs] if not unit else int(number)
+
+
+def _limited(examples: StageExamples, pairs: str) -> StageExamples:
+    """Keep so many slices of a subject's pairs, evenly spaced."""
+    number, _, unit = pairs.partition(" ")
+    paired = all("source" in example.volumes for example in examples.train)
+    if unit != "slices" or not paired:
+        return examples
+    return examples._replace(train=[_thinned(example, int(number)) for example in examples.train])
+
+
+def _thinned(example: Example, count: int) -> Example:
+    lead = example.volumes["source"]
+    step = len(lead.occupied) / count
+    kept = tuple(lead.occupied[int((i + 0.5) * step)] for i in range(count))
+    return replace(example, volumes={**example.volumes, "source": replace(lead, occupied=kept)})

@@ -1,0 +1,150 @@
+"""The methods, each a training stage of medtrans' own loop and a way to translate slices.
+
+All networks are the recipe's U-Net with the same inputs (an image, the source stack, a time), and
+all are trained by `medtrans.training.loop.fit`, so that what differs is the method alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from monai.networks.nets import PatchDiscriminator
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from medtrans.config import Pipeline
+from medtrans.diffusion import Loss, Steps, distance, draw_timesteps, middle, translate
+from medtrans.networks import (
+    TimeUNet,
+    build_schedule,
+    denoiser,
+    residual_network,
+    residual_predictor,
+)
+from medtrans.training.data import Batch
+from medtrans.training.examples import StageExamples
+from medtrans.training.stages import Stage, residual_stage
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(source stack (B, 2k + 1, H, W), eps (B, 1, H, W)) -> target (B, 1, H, W)."""
+
+_LAST = 1000.0  # the time that a network without time steps is told
+_ADVERSARIAL = 0.01  # of the l1 loss: pix2pix's 1 : 100
+
+
+def regression(loss: Loss) -> Callable[[Pipeline, StageExamples, int], Stage]:
+    """U-Net regression of the residual: one call, no noise."""
+
+    def build(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
+        def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
+            return distance(regress(network, batch["source"]), batch["target"], loss)
+
+        return _stage(pipeline, examples, seed, step)
+
+    return build
+
+
+def regress(network: nn.Module, source: Tensor) -> Tensor:
+    """Give y - r_theta(y, stack)."""
+    y, time = middle(source), source.new_full((len(source),), _LAST)
+    return y - network(torch.cat([y, source], dim=1), time)
+
+
+def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
+    """Isola et al.: l1 and a conditional patch discriminator (MONAI's), least squares."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        critic = PatchDiscriminator(2, 32, in_channels=2, num_layers_d=3)
+    rate = pipeline.residual.learning_rate
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=rate, betas=(0.5, 0.999))
+
+    def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
+        y, real = middle(batch["source"]), batch["target"]
+        fake = regress(network, batch["source"])
+        answers = [critic(torch.cat([y, image], 1))[-1] for image in (real, fake.detach())]
+        critic_loss = (answers[0] - 1).square().mean() + answers[1].square().mean()
+        optimizer.zero_grad()
+        critic_loss.backward()
+        optimizer.step()
+        fooled = (critic(torch.cat([y, fake], 1))[-1] - 1).square().mean()
+        return functional.l1_loss(fake.float(), real) + _ADVERSARIAL * fooled
+
+    return _stage(pipeline, examples, seed, step)
+
+
+def rddm(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
+    """Coupled residual diffusion (Liu et al., RDDM): one state, one t, residual and noise at once.
+
+    I_t = x0 + alpha_bar_t r + beta_bar_t eps; one network answers r and eps.
+    """
+    schedule = build_schedule(pipeline)
+
+    def step(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
+        x0, source = batch["target"], batch["source"]
+        t = draw_timesteps(len(x0), schedule, rng, pipeline.residual.terminal_share)
+        eps = torch.randn(x0.shape, generator=rng)
+        r = middle(source) - x0
+        alpha, beta = (
+            s.to(x0)[t].view(-1, 1, 1, 1) for s in (schedule.alpha_bar, schedule.beta_bar)
+        )
+        state = torch.cat([x0 + alpha * r + beta * eps, source], 1)
+        answer = network(state, schedule.residual_time(t))
+        return distance(answer[:, :1], r, "l2") + distance(answer[:, 1:], eps, "l2")
+
+    stage = _stage(pipeline, examples, seed, step)
+    return replace(stage, network=rddm_network(pipeline, seed))
+
+
+def rddm_network(pipeline: Pipeline, seed: int) -> nn.Module:
+    """Build RDDM's network: the residual network with two answers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stack = 2 * pipeline.slices.context + 1
+        network = TimeUNet(1 + stack, 2, 1, pipeline.network)
+    return network.to(memory_format=torch.channels_last)
+
+
+def rddm_predict(network: nn.Module, pipeline: Pipeline, steps: int) -> Predict:
+    """Reverse of RDDM, deterministic."""
+    schedule = build_schedule(pipeline)
+    grid = schedule.grid(steps)
+
+    def predict(source: Tensor, eps: Tensor) -> Tensor:
+        x = middle(source) + schedule.sigma * eps
+        for now, then in pairwise(grid):
+            t = torch.full((len(x),), now)
+            answer = network(torch.cat([x, source], 1), schedule.residual_time(t))
+            alpha = float(schedule.alpha_bar[now] - schedule.alpha_bar[then])
+            beta = float(schedule.beta_bar[now] - schedule.beta_bar[then])
+            x = x - alpha * answer[:, :1] - beta * answer[:, 1:]
+        return x
+
+    return predict
+
+
+def drdd_predict(
+    residual: nn.Module, noise: nn.Module | None, pipeline: Pipeline, steps: Steps
+) -> Predict:
+    """DRDD in one of its modes."""
+    schedule = build_schedule(pipeline)
+
+    def predict(source: Tensor, eps: Tensor) -> Tensor:
+        label = torch.zeros(len(source), dtype=torch.long)
+        denoise = noise and denoiser(noise, pipeline, schedule, label, source)
+        return translate(residual_predictor(residual, label), denoise, source, eps, schedule, steps)
+
+    return predict
+
+
+def _stage(
+    pipeline: Pipeline,
+    examples: StageExamples,
+    seed: int,
+    step: Callable[[nn.Module, Batch, Generator], Tensor],
+) -> Stage:
+    """Make the residual stage's data and network another method's."""
+    stage = residual_stage(pipeline, examples.train, [], seed, None)
+    return replace(stage, network=residual_network(pipeline, seed), loss=step)

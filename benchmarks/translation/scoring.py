@@ -1,0 +1,71 @@
+"""Scores of translated slices of one subject, in the networks' space."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.translation.methods import Predict
+from medtrans.diffusion import slice_noise
+from medtrans.evaluate.metrics import linear_fit, similarity
+from medtrans.foreground import dilate
+from medtrans.training.data import Example
+
+_BATCH = 16
+_STRIDE = 8  # pixels: what slices are padded to
+_MARGIN = 1  # pixels around the source's foreground that a translation may fill
+
+
+def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, Any]:
+    """Translate all of a subject's slices and compare them with its target.
+
+    Inside the target's foreground and whole, raw and after a least-squares linear fit.
+    """
+    source, target = (_slices(example, key) for key in ("source", "target"))
+    start = time.monotonic()
+    predicted = translate_slices(predict, source, seed)
+    seconds = time.monotonic() - start
+    predicted = np.where(_support(source[:, source.shape[1] // 2]), predicted, np.float32(-1))
+    image, truth = (predicted + 1) / 2, (target[:, 0] + 1) / 2
+    mask = truth > 0
+    fitted = np.where(mask | (image > 0), linear_fit(image, truth, mask), np.float32(0))
+    scores: dict[str, Any] = {}
+    for name, values in (("", image), ("_fit", fitted)):
+        inside = similarity(values, truth, mask)
+        whole = similarity(values, truth, np.ones_like(mask))
+        scores |= {f"{k}{name}": v for k, v in inside.as_dict().items()}
+        scores |= {f"whole_{k}{name}": v for k, v in whole.as_dict().items()}
+    return {**scores, "seconds": round(seconds, 3)}
+
+
+def translate_slices(
+    predict: Predict, source: NDArray[np.float32], seed: int
+) -> NDArray[np.float32]:
+    """(n, 2k + 1, H, W) -> (n, H, W), clipped to [-1, 1]; the noise is a function of the slice."""
+    done = []
+    for first in range(0, len(source), _BATCH):
+        batch = torch.from_numpy(source[first : first + _BATCH])
+        indices = range(first, first + len(batch))
+        eps = slice_noise(seed, indices, (batch.shape[2], batch.shape[3]))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            done.append(predict(batch, eps).float().clamp(-1, 1)[:, 0].numpy())
+    return np.concatenate(done)
+
+
+def _slices(example: Example, key: str) -> NDArray[np.float32]:
+    lead = example.lead
+    corner = (lead.box[0][0], lead.box[1][0])
+    size = tuple(-(-(end - start) // _STRIDE) * _STRIDE for start, end in lead.box)
+    context = example.contexts[key]
+    volume = example.volumes[key]
+    return np.stack([volume.patch(i, corner, size, context) for i in lead.occupied])
+
+
+def _support(centre: NDArray[np.float32]) -> NDArray[np.bool_]:
+    filled = np.stack([ndimage.binary_fill_holes(plane > -1) for plane in centre])
+    return dilate(filled, _MARGIN, (np.inf, 1.0, 1.0))

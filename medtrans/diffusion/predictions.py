@@ -1,0 +1,50 @@
+"""What a noise network predicts, and how the estimate of x0 follows from it.
+
+At x = x0 + level eps the network may be asked for eps (the paper's choice, Eq. 10), for x0, or for
+v, the direction between the two that Karras et al. (EDM, arXiv 2206.00364) scale to unit variance.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["eps", "x0", "v"]
+DATA_STD = 0.5  # of images in [-1, 1], as EDM assumes; only the scale of v and of SNR rests on it
+
+
+def prediction_target(kind: Prediction, x0: Tensor, eps: Tensor, level: Tensor) -> Tensor:
+    """Return what the network should answer at x0 + level eps; `level` has shape (B,)."""
+    if kind == "eps":
+        return eps
+    if kind == "x0":
+        return x0
+    b = _per_image(level, x0)
+    return (b * x0 / DATA_STD - DATA_STD * eps) / (DATA_STD**2 + b**2).sqrt()
+
+
+def estimate_x0(kind: Prediction, answer: Tensor, x: Tensor, level: Tensor) -> Tensor:
+    """Turn the network's answer at x into an estimate of x0; the inverse of `prediction_target`."""
+    b = _per_image(level, x)
+    if kind == "eps":
+        return x - b * answer
+    if kind == "x0":
+        return answer
+    total = DATA_STD**2 + b**2
+    return DATA_STD**2 / total * x + b * DATA_STD / total.sqrt() * answer
+
+
+def min_snr_weight(kind: Prediction, level: Tensor, limit: float) -> Tensor:
+    """Weight of each image's loss: a squared error of x0 / DATA_STD then costs min(SNR, limit).
+
+    Hang et al., arXiv 2303.09556; shape (B,).
+    """
+    snr = DATA_STD**2 / level**2
+    scale = {"x0": torch.full_like(snr, DATA_STD**2), "eps": snr, "v": snr + 1}[kind]
+    return snr.clamp(max=limit) / scale
+
+
+def _per_image(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like).view(-1, *[1] * (like.ndim - 1))

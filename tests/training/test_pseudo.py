@@ -1,0 +1,132 @@
+"""Pseudo-sources: training from unpaired targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtrans.cache import CachedVolume
+from medtrans.config import Pipeline
+from medtrans.diffusion import generator
+from medtrans.manifest import Manifest
+from medtrans.networks import copy_matching, noise_network, residual_network
+from medtrans.package import load_package
+from medtrans.settings import Settings
+from medtrans.training.data import RandomSlices
+from medtrans.training.pseudo import pseudo_source
+from medtrans.training.run import TrainingPlan, train
+from medtrans.training.stages import noise_stage, pair_example, pseudo_example, residual_stage
+from medtrans.translate import Translator
+from medtrans.volumes import read_volume
+from tests import helpers
+
+Cached = dict[str, dict[str, CachedVolume]]
+STILL = dict.fromkeys(("flip", "affine", "tone_curve", "gamma", "bias_field", "noise", "cut"), 0.0)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_pseudo_source_is_a_tone_curve_of_the_target(seed: int) -> None:
+    config = helpers.tiny_pipeline(pseudo={"smoothing": 0.0}).pseudo
+    levels = np.linspace(-1, 1, 9, dtype=np.float32)
+    target = np.random.default_rng(0).choice(levels, (3, 20, 20))
+    found = pseudo_source(target, config, np.random.default_rng(seed))
+    assert (found[target == -1] == -1).all()
+    for level in levels[1:]:
+        assert np.ptp(found[target == level]) == 0
+    assert -1 <= found.min() <= found.max() <= 1
+    np.testing.assert_array_equal(found, pseudo_source(target, config, np.random.default_rng(seed)))
+
+
+def test_pseudo_pairs_come_first_then_pairs(cached: Cached, pipeline: Pipeline) -> None:
+    recipe = changed(pipeline, residual={"pseudo_until": 0.5}, augmentation=STILL)
+    train_volumes = cached["train"]
+    pair = pair_example(train_volumes["t1"], train_volumes["t2"], 0, 1)
+    pseudo = pseudo_example(train_volumes["t2"], 1, 1)
+    slices = RandomSlices([pair], recipe, "residual", 0, [pseudo])
+    labels = [slices[i]["label"] for i in range(8)]  # 4 iterations of 2
+    assert labels == [1] * 4 + [0] * 4
+
+
+def test_without_pairs_all_are_pseudo_pairs(cached: Cached, pipeline: Pipeline) -> None:
+    pseudo = pseudo_example(cached["train"]["t2"], 0, 1)
+    slices = RandomSlices([], pipeline, "residual", 0, [pseudo])
+    example = slices[7]
+    assert example["source"].shape[0] == 3
+    background = example["target"][0] == -1
+    assert (example["source"][1][background] == -1).float().mean() > 0.9
+
+
+def test_the_noise_network_sees_the_source_only_if_asked(
+    cached: Cached, pipeline: Pipeline
+) -> None:
+    recipe = changed(pipeline, noise={"sees_source": True, "source_dropout": 0.5})
+    train_volumes = cached["train"]
+    pair = pair_example(train_volumes["t1"], train_volumes["t2"], 0, recipe.slices.context)
+    stage = noise_stage(recipe, [pair], [], 0)
+    seen = []
+
+    def network(x: torch.Tensor, time: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        seen.append(x[:, 1:])
+        return x[:, :1]
+
+    source = torch.full((64, 3, 4, 4), 0.5)
+    batch = {"target": torch.zeros(64, 1, 4, 4), "source": source, "label": torch.zeros(64).long()}
+    stage.loss(network, batch, generator("test"))  # type: ignore[arg-type]
+    shown = seen[0].flatten(1).abs().amax(dim=1)
+    assert set(shown.tolist()) == {0.0, 0.5}
+    assert noise_network(pipeline, 0).unet.conv_in.conv.in_channels == 4
+    assert noise_network(recipe, 0).unet.conv_in.conv.in_channels == 16
+
+
+def test_a_residual_network_that_starts_from_the_noise_network(
+    cached: Cached, pipeline: Pipeline
+) -> None:
+    recipe = changed(pipeline, residual={"from_noise": True})
+    noise = helpers.randomise(noise_network(recipe, 5), 5)
+    volumes = cached["train"]
+    pair = pair_example(volumes["t1"], volumes["t2"], 0, recipe.slices.context)
+    stage = residual_stage(recipe, [pair], [], 0, noise)
+    x, source, time = torch.randn(2, 1, 16, 16), torch.randn(2, 3, 16, 16), torch.full((2,), 500.0)
+    answer = stage.network(torch.cat([x, source], 1), time)
+    torch.testing.assert_close(answer, noise(x, time))
+
+
+def test_copying_skips_what_does_not_match() -> None:
+    one, two = (residual_network(helpers.tiny_pipeline(**o), 0) for o in ({}, WIDER))
+    count = copy_matching(two, one.state_dict())
+    assert 0 < count < len(two.state_dict())
+
+
+WIDER: dict[str, Any] = {"network": {"channels": [4, 8]}}
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+@pytest.mark.parametrize("sees_source", [False, True])
+def test_runs_with_and_without_pairs(
+    cohort: Path, pipeline: Pipeline, tmp_path: Path, pairs: int, sees_source: bool
+) -> None:
+    recipe = changed(
+        pipeline,
+        noise={"sees_source": sees_source, "prediction": "v", "min_snr": 5.0},
+        residual={"pseudo_until": 0.5, "from_noise": True, "loss": "charbonnier"},
+    )
+    plan = TrainingPlan(recipe, Manifest.read(cohort), tmp_path / "run", device="cpu", pairs=pairs)
+    model = train(plan)
+    package = load_package(model)
+    assert package.pipeline.noise.sees_source is sees_source
+    volume = read_volume(cohort.parent / "sub-003" / "t1.nii.gz")
+    result = Translator.load(model, "cpu").translate_volume(volume, Settings(mode="realistic"))
+    assert np.isfinite(result.voxels).all()
+
+
+def changed(pipeline: Pipeline, **tables: dict[str, Any]) -> Pipeline:
+    raw = pipeline.model_dump(mode="json")
+    for name, keys in tables.items():
+        raw[name] |= keys
+    return type(pipeline).model_validate(raw)
