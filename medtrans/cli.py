@@ -149,15 +149,21 @@ def translate(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Option(help="For example t1-to-t2; several with commas.")],
     manifest: Annotated[Path, typer.Option(help="CSV: subject,contrast,path[,split].")],
     out: Annotated[Path, typer.Option(help="The run's folder; the model will be OUT/model.")],
-    pipeline: Annotated[Path | None, typer.Option(help="A recipe of your own (TOML).")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="For example t1-to-t2; several with commas.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="A recipe: its shipped name, or a TOML file of your own.")
+    ] = None,
     stage: Annotated[str, typer.Option(help="all, noise or residual.")] = "all",
     noise_from: Annotated[
         Path | None, typer.Option(help="Take the noise stage of this run or model.")
     ] = None,
-    pairs: Annotated[int | None, typer.Option(help="Use the pairs of so many subjects.")] = None,
+    pairs: Annotated[
+        int | None, typer.Option(help="Use the pairs of so many subjects; 0: none at all.")
+    ] = None,
     noise_iterations: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     residual_iterations: Annotated[
         int | None, typer.Option(help="Instead of the recipe's.")

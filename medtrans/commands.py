@@ -56,10 +56,10 @@ class TranslateRequest:
 class TrainRequest:
     """The arguments of `medtrans train`."""
 
-    task: str
+    task: str | None
     manifest: Path
     out: Path
-    pipeline: Path | None
+    pipeline: str | None
     stage: str
     noise_from: Path | None
     pairs: int | None
@@ -258,6 +258,10 @@ def _write_report(request: TranslateRequest, path: Path, written: Written) -> No
         save_html(request.report, f"medtrans: {facts['task']}", picture, sections)
 
 
+def _only(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {key: values[key]} if key in values else {}
+
+
 def _pipeline(request: TrainRequest) -> Pipeline:
     """Read the recipe, and lay over it what the command line says.
 
@@ -268,13 +272,18 @@ def _pipeline(request: TrainRequest) -> Pipeline:
         for stage, count in request.iterations.items()
         if count is not None
     }
-    overrides["tasks"] = [str(Task.parse(text)) for text in request.task.split(",")]
+    if request.task is not None:
+        overrides["tasks"] = [str(Task.parse(text)) for text in request.task.split(",")]
     if request.pipeline is not None:
         return load_pipeline(request.pipeline, overrides)
     if request.initial is not None:
         own = load_package(request.initial).pipeline.model_dump(mode="json")
         for stage in STAGES:
             own[stage] |= overrides.get(stage, {})
-        return pipeline_from_dict({**own, "tasks": overrides["tasks"]}, request.initial)
+        return pipeline_from_dict({**own, **_only(overrides, "tasks")}, request.initial)
+    if request.task is None:
+        raise UsageError(
+            "Which task? Give --task t1-to-t2 (several with commas), or a recipe with --pipeline."
+        )
     first = overrides["tasks"][0]
     return load_pipeline(first if first in shipped_tasks() else "base", overrides)

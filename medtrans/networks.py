@@ -19,6 +19,8 @@ from medtrans.diffusion import (
     linear_variance_schedule,
 )
 
+LABELS = "class_embedding"  # in the names of the tensors that tell tasks or contrasts apart
+
 
 class TimeUNet(nn.Module):
     """A time-conditioned U-Net that works on folded pixels.
@@ -149,6 +151,13 @@ def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> int:
             continue
         taken += 1
     return taken
+
+
+def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that only one side has, or that differ in shape; sorted."""
+    own = network.state_dict()
+    shapes = [{name: value.shape for name, value in side.items()} for side in (own, weights)]
+    return sorted(dict(shapes[0].items() ^ shapes[1].items()))
 
 
 def _stack(pipeline: Pipeline) -> int:

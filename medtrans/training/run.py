@@ -18,7 +18,13 @@ from medtrans.devices import choose_device
 from medtrans.errors import OutputError, TrainingError
 from medtrans.intensity import typical_profile
 from medtrans.manifest import Manifest
-from medtrans.networks import noise_network, residual_network
+from medtrans.networks import (
+    LABELS,
+    copy_matching,
+    misfitting,
+    noise_network,
+    residual_network,
+)
 from medtrans.package import load_package, save_package
 from medtrans.progress import say
 from medtrans.signals import StopSignal
@@ -203,14 +209,15 @@ def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module)
     found = package.noise if name == "noise" else package.residual
     if found is None:
         return False
-    try:
-        network.load_state_dict(found.state_dict())
-    except RuntimeError as error:
+    weights = found.state_dict()
+    misfits = [name for name in misfitting(network, weights) if LABELS not in name]
+    if misfits:
         raise TrainingError(
             f"The {name} network of the model '{package.name}' does not fit this recipe: "
-            f"{str(error).splitlines()[1].strip()} Train with the model's own [network], "
-            "[slices] and number of tasks, or without --from."
-        ) from None
+            f"{misfits[0]} has another shape or is missing. Train with the model's own [network] "
+            "and [slices], or without --from."
+        )
+    copy_matching(network, weights)  # what tells other tasks apart starts afresh
     return True
 
 
