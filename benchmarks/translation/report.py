@@ -1,0 +1,127 @@
+"""From results.csv to docs/benchmark.md and its two pictures.
+
+`python -m benchmarks.translation.report`; needs matplotlib (the `bench` extra).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.translation.__main__ import RESULTS
+from benchmarks.translation.cohorts import HERE
+
+DOCS = HERE.parents[1] / "docs"
+PAIRS = ("none", "8 slices", "32 slices", "1 subject", "2 subjects", "all")
+_COLUMNS = {
+    "psnr_fit": "PSNR, dB",
+    "ssim_fit": "SSIM",
+    "mae_fit": "MAE",
+    "psnr": "raw PSNR, dB",
+    "whole_psnr": "whole, raw PSNR, dB",
+    "high_frequency": "high-frequency ratio",
+    "slice_to_slice": "slice-to-slice ratio",
+    "realism": "realism distance",
+    "network_calls": "calls",
+    "seconds": "seconds",
+}
+
+
+def main() -> None:
+    """Write the page and draw the pictures."""
+    table = load(RESULTS)
+    sections = ["# The translation benchmark", _INTRODUCTION]
+    for (cohort, task), rows in table.groupby(["cohort", "task"], sort=False):
+        sections += [f"## {cohort}, {task}", *_tables(rows)]
+    main_rows = table[(table.cohort == "brain") & (table.task == "t1-to-t2")]
+    draw(main_rows, DOCS / "pictures")
+    (DOCS / "benchmark.md").write_text("\n\n".join(sections) + "\n")
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Read the rows of the test split; a method's name carries its mode."""
+    table = pd.read_csv(path, keep_default_na=False, na_values={"psnr": [""]})
+    table = table[table.split == "test"]
+    name = table.method + (" " + table["mode"]).where(table["mode"] != "", "")
+    order = pd.Categorical(table.pairs, PAIRS, ordered=True)
+    return table.assign(name=name, pairs=order)
+
+
+def _tables(rows: pd.DataFrame) -> list[str]:
+    parts = []
+    for pairs, found in rows.groupby("pairs", observed=True):
+        columns = [c for c in _COLUMNS if c in found and found[c].notna().any()]
+        means = found.groupby("name", sort=False)[columns].mean()
+        spread = _spread_over_seeds(found)
+        lines = [
+            "| method | " + " | ".join(_COLUMNS[c] for c in columns) + " | sd over seeds, dB |",
+            "|---" * (len(columns) + 2) + "|",
+        ]
+        for name, row in means.iterrows():
+            cells = " | ".join(f"{row[c]:.4g}" for c in columns)
+            lines.append(f"| {name} | {cells} | {spread.get(name, float('nan')):.2f} |")
+        seeds = found.seed.nunique()
+        parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", "\n".join(lines)]
+    return parts
+
+
+def _spread_over_seeds(rows: pd.DataFrame) -> pd.Series:
+    """Standard deviation over seeds of the mean over subjects."""
+    means = rows.groupby(["name", "seed"]).psnr_fit.mean()
+    return means.groupby("name").std()
+
+
+def draw(rows: pd.DataFrame, folder: Path) -> None:
+    """Draw quality against the number of pairs, and fidelity against realism."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    present = [p for p in PAIRS if (rows.pairs == p).any()]
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for name, found in rows.groupby("name", sort=False):
+        means = found.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
+        centre, spread = means.mean().reindex(present), means.std().reindex(present)
+        style = "-o" if name.startswith("drdd") else "--s"
+        axes.errorbar(range(len(present)), centre, yerr=spread, fmt=style, label=name, capsize=3)
+    axes.set_xticks(range(len(present)), present)
+    axes.set(xlabel="pairs", ylabel="foreground PSNR after a linear fit, dB")
+    axes.legend(fontsize=8)
+    figure.savefig(folder / "quality_against_pairs.png", dpi=120)
+    _draw_realism(rows, folder / "fidelity_against_realism.png", plt)
+
+
+def _draw_realism(rows: pd.DataFrame, path: Path, plt: object) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")  # type: ignore[attr-defined]
+    measures = {
+        "high_frequency": "high-frequency energy ratio (1 is right)",
+        "realism": "realism distance (0 is best)",
+    }
+    most = rows[rows.pairs == "all"]
+    for axis, (column, label) in zip(axes, measures.items(), strict=True):
+        for name, found in most.groupby("name", sort=False):
+            x, y = found[column].mean(), found.psnr_fit.mean()
+            axis.scatter(x, y, marker="o" if name.startswith("drdd") else "s")
+            axis.annotate(name, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axis.set(xlabel=label, ylabel="foreground PSNR after a linear fit, dB")
+    axes[0].axvline(1, color="grey", linewidth=0.8)
+    figure.savefig(path, dpi=120)
+
+
+_INTRODUCTION = """\
+Written by `python -m benchmarks.translation.report` from
+[results.csv](../benchmarks/translation/results.csv); how to add to it stands in
+[benchmarks/translation](../benchmarks/translation/README.md). Every learnt method is the same
+U-Net on the same pairs, augmentation and number of paired images; DRDD has all unpaired targets of
+the train split besides. Scores are means over the test subjects and seeds, inside the target's
+foreground on a [0, 1] scale; without "raw", after a least-squares linear fit.
+
+![quality against pairs](pictures/quality_against_pairs.png)
+
+![fidelity against realism](pictures/fidelity_against_realism.png)"""
+
+if __name__ == "__main__":
+    main()
