@@ -15,6 +15,7 @@ from medtrans.diffusion import (
     Schedule,
     linear_variance_schedule,
 )
+from medtrans.fast_norm import use_fast_norms
 
 
 class TimeUNet(nn.Module):
@@ -53,6 +54,7 @@ class TimeUNet(nn.Module):
             num_class_embeds=classes if classes > 1 else None,
             include_fc=False,
         )
+        use_fast_norms(self.unet)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""
