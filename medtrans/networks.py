@@ -18,6 +18,7 @@ from medtrans.diffusion import (
     estimate_x0,
     linear_variance_schedule,
 )
+from medtrans.fast_norm import use_fast_norms
 
 LABELS = "class_embedding"  # in the names of the tensors that tell tasks or contrasts apart
 
@@ -58,6 +59,7 @@ class TimeUNet(nn.Module):
             num_class_embeds=classes if classes > 1 else None,
             include_fc=False,
         )
+        use_fast_norms(self.unet)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""

@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("manifest",),
     ("manifest_checks",),
     ("networks",),
-    ("diffusion",),
+    ("diffusion", "fast_norm"),
     ("settings",),
     ("config",),
     ("errors", "resources"),
