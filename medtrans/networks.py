@@ -20,7 +20,7 @@ from medtrans.diffusion import (
 )
 from medtrans.fast_norm import use_fast_norms
 
-LABELS = "class_embedding"  # in the names of the tensors that tell tasks or contrasts apart
+_LABELS = "class_embedding"  # in the names of the tensors that tell tasks or contrasts apart
 
 
 class TimeUNet(nn.Module):
@@ -132,34 +132,37 @@ def residual_predictor(network: nn.Module, label: Tensor | None = None) -> Resid
     return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
 
 
-def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> int:
-    """Give a network the weights of a sister network, where names and shapes agree.
+def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a network the weights of a sister network, wherever they fit.
 
-    The first layer may have more input channels here than there: what the sister did not see
-    starts at zero. Returns how many tensors were taken.
+    Inputs that the sister did not have start at zero; what tells labels apart starts afresh.
     """
-    own = network.state_dict()
-    taken = 0
-    for name, value in weights.items():
-        goal = own.get(name)
-        if goal is None or goal.ndim != value.ndim:
+    for name, goal in network.state_dict().items():
+        value = weights.get(name)
+        if value is None:
             continue
-        wider = goal.ndim == 4 and goal.shape[1] > value.shape[1]
         if goal.shape == value.shape:
             goal.copy_(value)
-        elif wider and goal.shape[0] == value.shape[0] and goal.shape[2:] == value.shape[2:]:
+        elif _sees_more(goal, value):
             goal.zero_()[:, : value.shape[1]] = value
-        else:
-            continue
-        taken += 1
-    return taken
 
 
 def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that only one side has, or that differ in shape; sorted."""
+    """Names of what `copy_matching` could not copy although it matters, sorted."""
     own = network.state_dict()
-    shapes = [{name: value.shape for name, value in side.items()} for side in (own, weights)]
-    return sorted(dict(shapes[0].items() ^ shapes[1].items()))
+    shared = [name for name in own.keys() & weights.keys() if _fits(own[name], weights[name])]
+    names = {*own, *weights} - set(shared)
+    return sorted(name for name in names if _LABELS not in name)
+
+
+def _fits(goal: Tensor, value: Tensor) -> bool:
+    return goal.shape == value.shape or _sees_more(goal, value)
+
+
+def _sees_more(goal: Tensor, value: Tensor) -> bool:
+    """Whether the layer is the same convolution with more input channels."""
+    rest = [(v.shape[0], *v.shape[2:]) for v in (goal, value)]
+    return goal.ndim == value.ndim == 4 and rest[0] == rest[1] and goal.shape[1] > value.shape[1]
 
 
 def _stack(pipeline: Pipeline) -> int:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
 from benchmarks.translation.cohorts import HERE, Cohort
-from medtrans.config import Task
+from medtrans.config import MODES, Task
 
 RESULTS = HERE / "results.csv"
 KEYS = ("cohort", "task", "method", "pairs", "seed", "split")
@@ -32,7 +32,14 @@ def main() -> None:
     for seed in map(int, arguments.seeds.split(",")):
         for pairs in arguments.pairs.split(","):
             for method in methods:
-                cell = Cell(cohort, method, variants.get(method, {}), pairs, seed)
+                cell = Cell(
+                    cohort,
+                    method,
+                    variants.get(method, {}),
+                    pairs,
+                    seed,
+                    tuple(arguments.modes.split(",")),
+                )
                 _run(cell, arguments)
 
 
@@ -116,6 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", default="8 slices,32 slices,1 subject,all")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--modes", default=",".join(MODES), help="of DRDD")
     parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from benchmarks.translation.methods import (
     regression,
 )
 from benchmarks.translation.scoring import score_subject
-from medtrans.config import Pipeline
+from medtrans.config import MODES, Pipeline
 from medtrans.diffusion import Steps
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.networks import noise_network, residual_network
@@ -52,6 +52,7 @@ class Cell:
     variant: dict[str, Any]
     pairs: str
     seed: int
+    modes: tuple[str, ...] = MODES
 
     @property
     def name(self) -> str:
@@ -101,12 +102,13 @@ def _baseline(
 def _drdd(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
-    noise = _noise(cell, pipeline, data, folder)
+    modes = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in cell.modes}
+    needed = pipeline.residual.from_noise or any(steps.noise for steps in modes.values())
+    noise = _noise(cell, pipeline, data, folder) if needed else None
     examples = data.residual(cell.pairs, cell.seed)
     stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
     weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
     residual = _filled(residual_network(pipeline, 0), weights)
-    modes = {mode: Steps(*steps) for mode, steps in pipeline.sampling.modes.items()}
     return {
         (mode, steps.residual + steps.noise): drdd_predict(residual, noise, pipeline, steps)
         for mode, steps in modes.items()
@@ -148,7 +150,3 @@ def _tone_curve(cell: Cell, data: CohortData) -> Predict:
     return lambda source, eps: torch.from_numpy(
         curve(source[:, source.shape[1] // 2][:, None].numpy())
     )
-
-
-def with_pipeline(cell: Cell, **changes: Any) -> Cell:
-    return replace(cell, **changes)

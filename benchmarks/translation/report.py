@@ -67,7 +67,7 @@ def _tables(rows: pd.DataFrame) -> list[str]:
 
 
 def _spread_over_seeds(rows: pd.DataFrame) -> pd.Series:
-    """Standard deviation over seeds of the mean over subjects."""
+    """Give the standard deviation over seeds of the mean over subjects, by method."""
     means = rows.groupby(["name", "seed"]).psnr_fit.mean()
     return means.groupby("name").std()
 

@@ -19,7 +19,6 @@ from medtrans.errors import OutputError, TrainingError
 from medtrans.intensity import typical_profile
 from medtrans.manifest import Manifest
 from medtrans.networks import (
-    LABELS,
     copy_matching,
     misfitting,
     noise_network,
@@ -210,14 +209,14 @@ def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module)
     if found is None:
         return False
     weights = found.state_dict()
-    misfits = [name for name in misfitting(network, weights) if LABELS not in name]
+    misfits = misfitting(network, weights)
     if misfits:
         raise TrainingError(
             f"The {name} network of the model '{package.name}' does not fit this recipe: "
             f"{misfits[0]} has another shape or is missing. Train with the model's own [network] "
             "and [slices], or without --from."
         )
-    copy_matching(network, weights)  # what tells other tasks apart starts afresh
+    copy_matching(network, weights)
     return True
 
 

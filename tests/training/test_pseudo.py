@@ -15,7 +15,7 @@ from medtrans.cache import CachedVolume
 from medtrans.config import Pipeline
 from medtrans.diffusion import generator
 from medtrans.manifest import Manifest
-from medtrans.networks import copy_matching, noise_network, residual_network
+from medtrans.networks import copy_matching, misfitting, noise_network, residual_network
 from medtrans.package import load_package
 from medtrans.settings import Settings
 from medtrans.training.data import RandomSlices
@@ -97,13 +97,22 @@ def test_a_residual_network_that_starts_from_the_noise_network(
     torch.testing.assert_close(answer, noise(x, time))
 
 
-def test_copying_skips_what_does_not_match() -> None:
-    one, two = (residual_network(helpers.tiny_pipeline(**o), 0) for o in ({}, WIDER))
-    count = copy_matching(two, one.state_dict())
-    assert 0 < count < len(two.state_dict())
+def test_a_noise_network_that_learns_to_see_the_source_starts_as_it_was() -> None:
+    blind, seeing = (helpers.tiny_pipeline(noise={"sees_source": s}) for s in (False, True))
+    before, after = helpers.randomise(noise_network(blind, 1), 1), noise_network(seeing, 0)
+    assert misfitting(after, before.state_dict()) == []
+    copy_matching(after, before.state_dict())
+    x, source, time = torch.randn(2, 1, 16, 16), torch.randn(2, 3, 16, 16), torch.full((2,), 9.0)
+    torch.testing.assert_close(after(torch.cat([x, source], 1), time), before(x, time))
 
 
-WIDER: dict[str, Any] = {"network": {"channels": [4, 8]}}
+def test_other_widths_do_not_fit_and_other_tasks_do() -> None:
+    recipe = helpers.tiny_pipeline()
+    weights = residual_network(recipe, 0).state_dict()
+    wider = residual_network(helpers.tiny_pipeline(network={"channels": [4, 8]}), 0)
+    several = residual_network(helpers.tiny_pipeline("brain-mri"), 0)
+    assert misfitting(wider, weights)
+    assert misfitting(several, weights) == []
 
 
 @pytest.mark.parametrize("pairs", [0, 1])
