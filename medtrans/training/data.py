@@ -80,7 +80,7 @@ class RandomSlices(Dataset[dict[str, Any]]):
         rng = np.random.default_rng(seed)
         example = self.examples[int(rng.integers(len(self.examples)))]
         lead = example.lead
-        index = int(rng.choice(lead.occupied))
+        index = lead.occupied[int(rng.integers(len(lead.occupied)))]
         corner = _random_corner(lead, self.patch, rng)
         read = {
             key: volume.patch(index, corner, self.patch, example.contexts[key])
