@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ class CachedVolume:
         bounds = [_overlap(c, s, n) for c, s, n in zip(corner, size, self.shape[1:], strict=True)]
         (y0, y1), (x0, x1) = bounds
         inside = np.s_[y0 - corner[0] : y1 - corner[0], x0 - corner[1] : x1 - corner[1]]
-        voxels = np.load(self.path, mmap_mode="r")
+        voxels = _opened(self.path, self.path.stat().st_mtime_ns)
         for row, position in enumerate(rows):
             out[row][inside] = voxels[position, y0:y1, x0:x1]
         return out
@@ -195,6 +196,13 @@ def _from_json(path: Path, index: dict[str, Any]) -> CachedVolume:
         index["axis"],
         index["masked"],
     )
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: Path, _modified_ns: int) -> NDArray[np.float32]:
+    """Map a .npy file; once a process, since opening takes longer than reading a patch."""
+    voxels: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return voxels.view(np.ndarray)  # slicing a memmap costs several times as much
 
 
 def _overlap(corner: int, size: int, limit: int) -> tuple[int, int]:

@@ -97,7 +97,7 @@ class RandomSlices(Dataset[dict[str, Any]]):
         pool = self.pseudo if position < self.real_from else self.examples
         example = pool[int(rng.integers(len(pool)))]
         lead = example.lead
-        index = int(rng.choice(lead.occupied))
+        index = lead.occupied[int(rng.integers(len(lead.occupied)))]
         corner = _random_corner(lead, self.patch, rng)
         read = {
             key: volume.patch(index, corner, self.patch, example.contexts[key])

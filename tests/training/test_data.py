@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from medtrans.cache import CachedVolume
 from medtrans.config import Pipeline
 from medtrans.intensity import Profile
-from medtrans.training.augment import Augmentation
+from medtrans.training.augment import Augmentation, bias_field, resampled, tone_curve
 from medtrans.training.data import RandomSlices, _random_corner, batches
 from medtrans.training.stages import noise_stage, pair_example, residual_stage, target_example
 from tests import helpers
@@ -224,6 +225,33 @@ class TestAugmentation:
         again = augment(given, 8)
         assert np.array_equal(one["source"], again["source"])
         assert not np.array_equal(one["source"], other["source"])
+
+    def test_the_patch_turns_about_its_centre(self) -> None:
+        rng = np.random.default_rng(0)
+        image = rng.normal(size=(2, 20, 28)).astype(np.float32)
+        matrix = np.array([[0.96, -0.25, 1.5], [0.3, 1.05, -2.0]])
+        centre = (np.array(image.shape[1:]) - 1) / 2
+        offset = centre + matrix[:, 2] - matrix[:, :2] @ centre
+        expected = [
+            ndimage.affine_transform(plane, matrix[:, :2], offset, order=1, mode="nearest")
+            for plane in image
+        ]
+        np.testing.assert_allclose(resampled(image, matrix), expected, atol=1e-4)
+
+    def test_tone_curve_rises_and_keeps_the_range(self) -> None:
+        ramp = np.linspace(0.1, 0.9, 200, dtype=np.float32)[None, None]
+        for points in (3, 4, 8):
+            out = tone_curve(ramp, points, np.random.default_rng(points))[0, 0]
+            assert out[[0, -1]] == pytest.approx([0.1, 0.9], abs=1e-6)
+            assert (np.diff(out) > -1e-6).all()
+            assert np.abs(out - ramp[0, 0]).max() > 0.02
+
+    def test_bias_field_is_smooth_and_around_one(self) -> None:
+        for seed in range(5):
+            field = bias_field((40, 30), 0.2, np.random.default_rng(seed))
+            assert field.shape == (40, 30)
+            assert np.exp(-2.0) < field.min() < 1 < field.max() < np.exp(2.0)
+            assert max(np.abs(np.diff(field, axis=axis)).max() for axis in (0, 1)) < 0.5
 
 
 class TestStages:
