@@ -1,0 +1,92 @@
+"""The translation benchmark trains and scores every method, on phantoms."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.translation.__main__ import append, read
+from benchmarks.translation.cells import BASELINES, Cell, run_cell
+from benchmarks.translation.cohorts import Cohort, CohortData
+from medtrans.config import Task
+from tests import helpers
+
+TINY = {
+    "volume": {"spacing_mm": [8.0, 8.0, 8.0]},
+    "network": {"channels": [4, 4, 4], "norm_groups": 2},
+    "noise": {"iterations": 2, "patch": [32, 32]},
+    "residual": {"iterations": 2, "patch": [32, 32]},
+}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    manifest = helpers.write_cohort(tmp_path_factory.mktemp("phantoms"), 4)
+    return Cohort("phantoms", Task("t1", "t2"), manifest, TINY)
+
+
+@pytest.mark.parametrize("method", ["identity", "tone curve", *BASELINES])
+def test_every_baseline_gives_a_row_for_each_subject(
+    phantoms: Cohort, tmp_path: Path, method: str
+) -> None:
+    rows = run_cell(Cell(phantoms, method, {}, "all", 0), "test", tmp_path)
+    assert [row["subject"] for row in rows] == sorted({row["subject"] for row in rows})
+    assert all(np.isfinite(row["psnr_fit"]) for row in rows)
+
+
+@pytest.mark.parametrize("pairs", ["none", "4 slices", "1 subjects", "all"])
+def test_drdd_gives_a_row_for_each_mode(phantoms: Cohort, tmp_path: Path, pairs: str) -> None:
+    variant = {"noise": {"sees_source": True}}
+    rows = run_cell(Cell(phantoms, "conditioned", variant, pairs, 0), "test", tmp_path)
+    calls = {row["mode"]: row["network_calls"] for row in rows}
+    assert calls == {"fidelity": 1, "balanced": 2, "realistic": 4}
+
+
+def test_a_cell_that_was_trained_is_scored_again_the_same(phantoms: Cohort, tmp_path: Path) -> None:
+    cell = Cell(phantoms, "regression l2", {}, "4 slices", 0)
+    first, second = (run_cell(cell, "test", tmp_path) for _ in range(2))
+    for one, two in zip(first, second, strict=True):
+        assert {k: v for k, v in one.items() if "seconds" not in k} == {
+            k: v for k, v in two.items() if "seconds" not in k
+        }
+
+
+def test_slices_limit_what_is_paired_not_what_is_unpaired(phantoms: Cohort, tmp_path: Path) -> None:
+    data = CohortData(phantoms, phantoms.pipeline(), tmp_path)
+    [few] = data.residual("4 slices", 0).train
+    assert len(few.lead.occupied) == 4
+    whole = data.residual("all", 0).train
+    assert len(data.noise("4 slices", 0).train) == len(whole) > 1
+    assert len(whole[0].lead.occupied) > 4
+
+
+def test_rows_add_up(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for value in (1.0, 2.0):
+        append(path, [{"method": "a", "psnr": value}])
+    assert [row["psnr"] for row in read(path)] == ["1", "2"]
+    with path.open() as file:
+        assert next(csv.reader(file)) == ["method", "psnr"]
+
+
+def test_an_exact_prediction_scores_best(phantoms: Cohort, tmp_path: Path) -> None:
+    from benchmarks.translation.scoring import score_subject
+
+    data = CohortData(phantoms, phantoms.pipeline(), tmp_path)
+    _, example = next(data.scored("test"))
+    lead = example.lead
+    corner = (lead.box[0][0], lead.box[1][0])
+
+    def exact(source: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        volume, size = example.volumes["target"], source.shape[2:]
+        patches = [volume.patch(i, corner, (size[0], size[1]), 0) for i in next(batches)]
+        return torch.from_numpy(np.stack(patches))
+
+    batches = iter([lead.occupied[i : i + 16] for i in range(0, len(lead.occupied), 16)])
+    scores = score_subject(exact, example, 0)
+    assert scores["psnr"] > 40
+    assert scores["ssim"] > 0.99
