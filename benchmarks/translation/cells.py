@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks.translation.cohorts import Cohort, CohortData
 from benchmarks.translation.methods import (
     Predict,
+    averaged,
     drdd_predict,
     pix2pix,
     rddm,
@@ -102,17 +103,20 @@ def _baseline(
 def _drdd(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
-    modes = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in cell.modes}
-    needed = pipeline.residual.from_noise or any(steps.noise for steps in modes.values())
+    steps = {m: Steps(*pipeline.sampling.modes[m.partition(" ")[0]]) for m in cell.modes}
+    needed = pipeline.residual.from_noise or any(s.noise for s in steps.values())
     noise = _noise(cell, pipeline, data, folder) if needed else None
     examples = data.residual(cell.pairs, cell.seed)
     stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
     weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
     residual = _filled(residual_network(pipeline, 0), weights)
-    return {
-        (mode, steps.residual + steps.noise): drdd_predict(residual, noise, pipeline, steps)
-        for mode, steps in modes.items()
-    }
+    predictors: dict[tuple[str, int], Predict] = {}
+    for mode, taken in steps.items():
+        over = mode.partition(" ")[2]
+        plain = drdd_predict(residual, noise, pipeline, taken)
+        calls = (taken.residual + taken.noise) * {"": 1, "flips": 2, "x4": 4}[over]
+        predictors[mode, calls] = averaged(plain, over) if over else plain
+    return predictors
 
 
 def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn.Module:

@@ -32,6 +32,8 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 """(source stack (B, 2k + 1, H, W), eps (B, 1, H, W)) -> target (B, 1, H, W)."""
 
 _LAST = 1000.0  # the time that a network without time steps is told
+_LEFT_RIGHT = 2  # of (B, C, H, W), in axial and coronal slices of RAS volumes
+_DRAWS = 4
 _ADVERSARIAL = 0.01  # of the l1 loss: pix2pix's 1 : 100
 
 
@@ -137,6 +139,20 @@ def drdd_predict(
         return translate(residual_predictor(residual, label), denoise, source, eps, schedule, steps)
 
     return predict
+
+
+def averaged(predict: Predict, over: str) -> Predict:
+    """Average a method over "x4", four draws of eps, or "flips", left-right mirror images."""
+
+    def mirrored(source: Tensor, eps: Tensor) -> Tensor:
+        other = predict(source.flip(_LEFT_RIGHT), eps.flip(_LEFT_RIGHT)).flip(_LEFT_RIGHT)
+        return (predict(source, eps) + other) / 2
+
+    def redrawn(source: Tensor, eps: Tensor) -> Tensor:
+        rolled = [eps.roll((17 * k, 29 * k), (2, 3)) for k in range(_DRAWS)]
+        return torch.stack([predict(source, e) for e in rolled]).mean(dim=0)
+
+    return {"x4": redrawn, "flips": mirrored}[over]
 
 
 def _stage(
