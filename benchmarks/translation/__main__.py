@@ -28,9 +28,12 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     variants = tomllib.loads((HERE / "variants.toml").read_text())
     methods = arguments.methods.split(",")
-    cohort = Cohort(arguments.cohort, Task.parse(arguments.task), arguments.manifest, {})
+    known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
+    recipe, task = known.get("recipe", {}), Task.parse(known["task"])
+    cohort = Cohort(arguments.cohort, task, arguments.manifest, recipe)
+    numbers = arguments.pairs.split(",") if arguments.pairs else known["pairs"]
     for seed in map(int, arguments.seeds.split(",")):
-        for pairs in arguments.pairs.split(","):
+        for pairs in numbers:
             for method in methods:
                 cell = Cell(
                     cohort,
@@ -115,12 +118,11 @@ def _version() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.translation")
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--cohort", default="brain")
-    parser.add_argument("--task", default="t1-to-t2")
+    parser.add_argument("--cohort", default="brain", help="a name of cohorts.toml")
     parser.add_argument(
         "--methods", default=",".join(["identity", "tone curve", *BASELINES, "drdd"])
     )
-    parser.add_argument("--pairs", default="8 slices,32 slices,1 subject,all")
+    parser.add_argument("--pairs", help="instead of the cohort's, with commas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test")
     parser.add_argument("--modes", default=",".join(MODES), help="of DRDD")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,7 +115,7 @@ def _drdd(
     predictors: dict[tuple[str, int], Predict] = {}
     for mode, taken in steps.items():
         over = mode.partition(" ")[2]
-        plain = drdd_predict(residual, noise, pipeline, taken)
+        plain = drdd_predict(residual, noise, pipeline, cell.cohort.task, taken)
         calls = (taken.residual + taken.noise) * {"": 1, "flips": 2, "x4": 4}[over]
         predictors[mode, calls] = averaged(plain, over) if over else plain
     return predictors
@@ -123,8 +125,8 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
     """Train the noise stage, once for all cells that share it."""
     examples = data.noise(cell.pairs, cell.seed)
     stage = noise_stage(pipeline, examples.train, [], cell.seed, examples.pseudo)
-    shared = {k: v for k, v in cell.variant.items() if k in ("noise", "diffusion", "pseudo")}
-    own = "-".join(f"{k}.{a}={b}" for k, t in sorted(shared.items()) for a, b in sorted(t.items()))
+    shared = {k: v for k, v in cell.variant.items() if k != "residual"}
+    own = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
     pairs = cell.pairs if pipeline.noise.sees_source else "unpaired"
     name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
     return _filled(noise_network(pipeline, 0), _fit(stage, pipeline, folder / name, cell.seed))

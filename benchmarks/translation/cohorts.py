@@ -49,8 +49,8 @@ class Cohort:
 def load_pipeline_with(pipeline: Pipeline, changes: dict[str, Any]) -> Pipeline:
     """Lay changes, table by table, over a recipe."""
     raw = pipeline.model_dump(mode="json")
-    for table, keys in changes.items():
-        raw[table] |= keys
+    for key, value in changes.items():
+        raw[key] = raw[key] | value if isinstance(value, dict) else value
     return Pipeline.model_validate(raw)
 
 
@@ -77,9 +77,8 @@ class CohortData:
 
     def scored(self, split: str) -> Iterator[tuple[str, Example]]:
         """Yield every subject of a split with its pair."""
-        pairs = self.manifest.require_pairs(*self.cohort.task, split)
-        for pair in pairs:
-            data = select_data(self.manifest, self.pipeline, 0, 0, need_pairs=False)
+        data = select_data(self.manifest, self.pipeline, 0, 0, need_pairs=False)
+        for pair in self.manifest.require_pairs(*self.cohort.task, split):
             only = replace(data, pairs={self.cohort.task: [pair]}, validation_pairs={})
             yield pair.source.subject, residual_examples(only, self.cache, self.pipeline).train[0]
 

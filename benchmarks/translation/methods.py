@@ -15,7 +15,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medtrans.config import Pipeline
+from medtrans.config import Pipeline, Task
 from medtrans.diffusion import Loss, Steps, distance, draw_timesteps, middle, translate
 from medtrans.networks import (
     TimeUNet,
@@ -128,14 +128,16 @@ def rddm_predict(network: nn.Module, pipeline: Pipeline, steps: int) -> Predict:
 
 
 def drdd_predict(
-    residual: nn.Module, noise: nn.Module | None, pipeline: Pipeline, steps: Steps
+    residual: nn.Module, noise: nn.Module | None, pipeline: Pipeline, task: Task, steps: Steps
 ) -> Predict:
     """DRDD in one of its modes."""
     schedule = build_schedule(pipeline)
+    number = pipeline.parsed_tasks.index(task)
 
     def predict(source: Tensor, eps: Tensor) -> Tensor:
-        label = torch.zeros(len(source), dtype=torch.long)
-        denoise = noise and denoiser(noise, pipeline, schedule, label, source)
+        label = torch.full((len(source),), number)
+        contrast = torch.full_like(label, pipeline.target_labels[number])
+        denoise = noise and denoiser(noise, pipeline, schedule, contrast, source)
         return translate(residual_predictor(residual, label), denoise, source, eps, schedule, steps)
 
     return predict
