@@ -5,6 +5,7 @@ Kept apart from `commands`, so that they need not import torch.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from medtrans.volumes.describe import describe
 
 
 def list_tasks() -> dict[str, Any]:
-    """List the shipped recipes, and which shipped model does them."""
-    able = {name: read_metadata(find_package(name)) for name in shipped_models()}
+    """List the tasks that have a shipped recipe or model."""
+    able = {
+        name: read_metadata(find_package(name))["medtrans"]["pipeline"]["tasks"]
+        for name in shipped_models()
+    }
+    recipes = shipped_tasks()
     rows = []
-    for task in shipped_tasks():
-        models = [n for n, m in able.items() if task in m["medtrans"]["pipeline"]["tasks"]]
-        rows.append({"task": task, "recipe": f"{task}.toml", "models": ", ".join(models) or "-"})
+    for task in sorted({*recipes, *chain.from_iterable(able.values())}):
+        models = ", ".join(name for name, tasks in able.items() if task in tasks)
+        recipe = f"{task}.toml" if task in recipes else "base.toml"
+        rows.append({"task": task, "recipe": recipe, "models": models or "-"})
     return {"tasks": rows}
 
 

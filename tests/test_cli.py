@@ -240,6 +240,8 @@ class TestWrongInput:
             (["--task", "t1-to-t2", "--noise-iterations", "0"], ["noise.iterations"]),
             (["--task", "t1-to-t2", "--pipeline", "none.toml"], ["none.toml"]),
             (["--task", "flair-to-t2"], ["flair"]),
+            ([], ["--task", "--pipeline"]),
+            (["--pipeline", "brain-mr"], ["brain-mr", "shipped are"]),
         ],
     )
     def test_train(
@@ -292,7 +294,9 @@ class TestJson:
     def test_tasks(self, medtrans: Run) -> None:
         answer = medtrans("tasks", "--json")
         assert answer.code == 0
-        assert [row["task"] for row in answer.json["tasks"]] == shipped_tasks()
+        rows = {row["task"]: row for row in answer.json["tasks"]}
+        assert set(rows) >= set(shipped_tasks())
+        assert "brain_mri" in rows["t1-to-t2"]["models"]
 
     def test_models(self, medtrans: Run) -> None:
         assert {row["model"] for row in medtrans("models", "--json").json["models"]} >= {
@@ -337,6 +341,17 @@ class TestJson:
         assert answer.code == 0, answer
         assert answer.json["train_pairs"] == {"t1-to-t2": 1}
         assert not (tmp_path / "run").exists()
+
+    def test_a_recipe_brings_its_tasks(
+        self, medtrans: Run, cohort: Path, recipe: Path, tmp_path: Path
+    ) -> None:
+        answer = medtrans(
+            "train", "--manifest", cohort, "--out", tmp_path / "run", "--pairs", "0",
+            "--pipeline", recipe, "--dry-run", "--json",
+        )  # fmt: skip
+        assert answer.code == 0, answer
+        assert answer.json["tasks"] == ["t1-to-t2"]
+        assert answer.json["train_pairs"] == {"t1-to-t2": 0}
 
     def test_a_warning_goes_to_stderr(
         self, medtrans: Run, identity_model: Path, tmp_path: Path
