@@ -104,7 +104,9 @@ def translate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Slices at a time.")] = 8,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Slices at a time; by default what fits in memory.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with a picture.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Translate the CSV's volumes.")] = None,
     out_dir: Annotated[Path | None, typer.Option(help="With --manifest: where to.")] = None,

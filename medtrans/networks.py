@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import cast
 
 import torch
@@ -64,8 +65,23 @@ class TimeUNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""
         labels = label if self.classes > 1 else None
-        folded = self.fold(x).contiguous(memory_format=torch.channels_last)
-        return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels)))
+        folded = self.fold(x.to(self.unet.conv_in.conv.weight.dtype))
+        folded = folded.contiguous(memory_format=torch.channels_last)
+        return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels))).to(x.dtype)
+
+
+def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Copy a network for inference: its weights converted once, not at every call.
+
+    Group norms take bfloat16 images with float32 weights on the CPU, as under autocast; on CUDA
+    both have to be of one type.
+    """
+    copied = deepcopy(network).to(device, dtype).eval().requires_grad_(False)
+    if device.type == "cpu":
+        for own, original in zip(copied.modules(), network.modules(), strict=True):
+            if isinstance(own, nn.GroupNorm):
+                own.float().load_state_dict(original.state_dict())
+    return copied
 
 
 def build_schedule(pipeline: Pipeline) -> Schedule:

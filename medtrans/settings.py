@@ -26,8 +26,8 @@ class Settings:
     samples : int
         Draws of the noise to average; their standard deviation is the uncertainty.
     seed : int
-    batch_size : int
-        Slices at a time; changes memory and speed, not the noise.
+    batch_size : int or None
+        Slices at a time; changes memory and speed, not the noise. None: what fits in memory.
     """
 
     task: str | None = None
@@ -37,7 +37,7 @@ class Settings:
     eta: float | None = None
     samples: int = 1
     seed: int = 0
-    batch_size: int = 8
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

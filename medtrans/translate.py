@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from medtrans import __version__
 from medtrans.config import Task, WindowScale
-from medtrans.devices import choose_device, inference_precision
+from medtrans.devices import choose_device, inference_precision, slices_at_a_time
 from medtrans.diffusion import Denoiser, ResidualPredictor, SliceNoise, Steps, translate
 from medtrans.errors import PackageError, UsageError
 from medtrans.foreground import Mask, constant_background, dilate, find_foreground
 from medtrans.model_folder import DEFAULT_MODEL
-from medtrans.networks import build_schedule, denoiser, residual_predictor
+from medtrans.networks import build_schedule, denoiser, inference_copy, residual_predictor
 from medtrans.package import ModelPackage, load_package
 from medtrans.settings import Settings
-from medtrans.slices import SlicePlan, occupied, plan_slices, reassemble, stacks
+from medtrans.slices import SlicePlan, cut, occupied, plan_slices, reassemble, stacks
 from medtrans.transforms import ModelSpace, crop, spacing_mm, to_input_space, to_model_space
 from medtrans.volumes import (
     Provenance,
@@ -119,8 +119,6 @@ class Translator:
         self.package = package
         self.device = device
         self.precision = inference_precision(device)
-        self.residual = package.residual.to(device)
-        self.noise = None if package.noise is None else package.noise.to(device)
         self.schedule = build_schedule(package.pipeline)
 
     @classmethod
@@ -135,6 +133,20 @@ class Translator:
             When the device is not there.
         """
         return cls(load_package(model), choose_device(device))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the networks compute in; bfloat16 where the hardware has it."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, dtype: torch.dtype) -> None:
+        def ready(network: nn.Module) -> nn.Module:
+            return inference_copy(network, self.device, dtype)
+
+        self._precision = dtype
+        self.residual = ready(self.package.residual)
+        self.noise = None if self.package.noise is None else ready(self.package.noise)
 
     def translate(self, image: Any, **settings: Any) -> Any:
         """Translate an image and answer in kind.
@@ -324,11 +336,12 @@ class Translator:
         """Run DRDD on the chosen slices; returns (n, height, width)."""
         volume, total = prepared.space.image.numpy()[0], len(prepared.chosen)
         done: list[Voxels] = []
-        for indices, stack in stacks(volume, prepared.plan, prepared.chosen, settings.batch_size):
+        plane = cut(volume, prepared.plan).shape[1:]
+        size = settings.batch_size or slices_at_a_time(int(np.prod(plane)), self.device)
+        for indices, stack in stacks(volume, prepared.plan, prepared.chosen, size):
             source = torch.from_numpy(stack).to(self.device)
-            size = (source.shape[2], source.shape[3])
-            noise = SliceNoise(settings.seed, draw, indices, size, self.device)
-            with torch.inference_mode(), self._autocast():
+            noise = SliceNoise(settings.seed, draw, indices, (plane[0], plane[1]), self.device)
+            with torch.inference_mode():
                 predict, denoise = self._stages(prepared.task, source)
                 x = translate(
                     predict,
@@ -352,10 +365,6 @@ class Translator:
             return predict, None
         contrast = torch.full_like(label, pipeline.targets.index(task.target))
         return predict, denoiser(self.noise, pipeline, self.schedule, contrast, source)
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _warnings(self, volume: MetaTensor) -> tuple[str, ...]:
         """Say when the input does not look like what the model was trained on."""
