@@ -162,7 +162,7 @@ def evaluate_manifest(
     return {
         "model": translator.package.name,
         "split": split,
-        "subjects": [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
+        "subjects": [_known(row) for row in table.to_dict("records")],
         "mean": summarise(table),
     }
 
@@ -229,6 +229,11 @@ def _jobs(request: TranslateRequest, task: Task) -> list[Job]:
     if request.out_dir is None or request.inputs or request.out is not None:
         raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
     return jobs_from_manifest(Manifest.read(request.manifest), task.source, request.out_dir)
+
+
+def _known(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Leave out what a subject has no value for, which a table holds as not a number."""
+    return {str(key): value for key, value in row.items() if value == value}  # noqa: PLR0124
 
 
 def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtrans.config import Pipeline
 
-_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
 Voxels = NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -42,7 +42,7 @@ def plan_slices(pipeline: Pipeline, shape: Sequence[int]) -> SlicePlan:
     A volume that is a single slice is cut across that slice, whatever axis the recipe names.
     """
     singletons = [axis for axis, size in enumerate(shape) if size == 1]
-    axis = singletons[0] if len(singletons) == 1 else _AXES[pipeline.slices.axis]
+    axis = singletons[0] if len(singletons) == 1 else AXES[pipeline.slices.axis]
     return SlicePlan(axis, pipeline.slices.context)
 
 

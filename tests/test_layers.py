@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluate.compare", "cohort"),
     ("translate",),
     ("evaluate.report",),
-    ("evaluate.metrics", "evaluate.baselines", "evaluate"),
+    ("evaluate.metrics", "evaluate.baselines", "evaluate.texture", "evaluate.realism", "evaluate"),
     ("package", "cache"),
     ("model_folder",),
     ("bundle_files",),

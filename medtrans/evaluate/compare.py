@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from medtrans.config import PercentileScale, Pipeline, Task
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.evaluate.metrics import linear_fit, similarity, unit_scale
+from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from medtrans.foreground import Mask, find_foreground
 from medtrans.intensity import Profile, measure_profile
 from medtrans.manifest import Manifest, Pair
 from medtrans.settings import Settings
+from medtrans.slices import AXES
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume, require_same_grid
 
@@ -52,8 +54,7 @@ def evaluate_model(
     Returns
     -------
     DataFrame
-        One row per subject and method: psnr, ssim, mae in the target's foreground, and the same
-        after the fit with the suffix `_fit`.
+        One row per subject and method: what `score` gives, in the target's foreground.
     """
     pipeline = translator.package.pipeline
     task = translator.package.task(task_name)
@@ -61,14 +62,19 @@ def evaluate_model(
     rows = []
     for case in _cases(manifest.require_pairs(*task, split)):
         for method, predicted in _predictions(case, task, translator, all_settings, curve):
-            scores = score(predicted, case.target.numpy(), case.mask, _window(pipeline, task))
+            axis = _axis(case.target, AXES[pipeline.slices.axis])
+            scores = score(predicted, case.target.numpy(), case.mask, _window(pipeline, task), axis)
             rows.append({"subject": case.subject, "task": str(task), "method": method, **scores})
         on_subject()
     return pd.DataFrame(rows)
 
 
 def score(
-    predicted: Values, reference: Values, mask: Mask, window: Profile | None = None
+    predicted: Values,
+    reference: Values,
+    mask: Mask,
+    window: Profile | None = None,
+    axis: int = 2,
 ) -> dict[str, float]:
     """Compare two volumes in a mask, raw and after a linear fit.
 
@@ -81,13 +87,21 @@ def score(
     window : Profile, optional
         The fixed intensity window that becomes [0, 1]; None for MR, where each volume's own
         foreground percentile does.
+    axis : int
+        The arrays' axis along which the prediction was made, slice by slice.
+
+    Returns
+    -------
+    dict
+        psnr, ssim, mae, high_frequency_ratio and, where there is more than one slice, slice_ratio;
+        the same after the fit with the suffix `_fit`.
     """
     if window is None:
         raw, truth = unit_scale(predicted, mask), unit_scale(reference, mask)
     else:
         raw, truth = ((window.normalise(v) + 1) * np.float32(0.5) for v in (predicted, reference))
-    plain = similarity(raw, truth, mask).as_dict()
-    fitted = similarity(linear_fit(raw, truth, mask), truth, mask).as_dict()
+    plain = _scores(raw, truth, mask, axis)
+    fitted = _scores(linear_fit(raw, truth, mask), truth, mask, axis)
     return {**plain, **{f"{key}_fit": value for key, value in fitted.items()}}
 
 
@@ -101,13 +115,31 @@ def evaluate_files(prediction: Path, reference: Path, mask_path: Path | None) ->
         mask_volume = read_volume(mask_path)
         require_same_grid(mask_volume, truth, "The mask and the reference")
         mask = mask_volume.numpy() > 0
-    return score(predicted.numpy(), truth.numpy(), mask)
+    return score(predicted.numpy(), truth.numpy(), mask, axis=_axis(truth, AXES["axial"]))
 
 
 def summarise(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean over subjects, one row per method, in the table's order."""
     means = table.groupby("method", sort=False).mean(numeric_only=True).reset_index()
     return [{str(k): v for k, v in row.items()} for row in means.to_dict("records")]
+
+
+def _scores(found: Values, truth: Values, mask: Mask, axis: int) -> dict[str, float]:
+    scores = similarity(found, truth, mask).as_dict()
+    scores["high_frequency_ratio"] = high_frequency_ratio(found, truth, mask, axis)
+    between = slice_ratio(found, truth, mask, axis)
+    return scores if between is None else {**scores, "slice_ratio": between}
+
+
+def _axis(volume: MetaTensor, ras_axis: int) -> int:
+    """Which axis of the stored array runs along this RAS axis, as nearly as any does.
+
+    A single slice lies across its own axis, whatever the recipe says.
+    """
+    if list(volume.shape).count(1) == 1:
+        return list(volume.shape).index(1)
+    columns = np.asarray(volume.affine)[:3, :3]
+    return int(np.argmax(np.abs(columns[ras_axis]) / np.linalg.norm(columns, axis=0)))
 
 
 def _cases(pairs: list[Pair]) -> Iterator[Case]:
