@@ -13,6 +13,8 @@ from scipy import ndimage
 from benchmarks.translation.methods import Predict
 from medtrans.diffusion import slice_noise
 from medtrans.evaluate.metrics import linear_fit, similarity
+from medtrans.evaluate.realism import realism_distance
+from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from medtrans.foreground import dilate
 from medtrans.training.data import Example
 
@@ -24,7 +26,8 @@ _MARGIN = 1  # pixels around the source's foreground that a translation may fill
 def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, Any]:
     """Translate all of a subject's slices and compare them with its target.
 
-    Inside the target's foreground and whole, raw and after a least-squares linear fit.
+    Inside the target's foreground and whole, raw and after a least-squares linear fit; texture
+    after the fit.
     """
     source, target = (_slices(example, key) for key in ("source", "target"))
     start = time.monotonic()
@@ -40,7 +43,19 @@ def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, An
         whole = similarity(values, truth, np.ones_like(mask))
         scores |= {f"{k}{name}": v for k, v in inside.as_dict().items()}
         scores |= {f"whole_{k}{name}": v for k, v in whole.as_dict().items()}
-    return {**scores, "seconds": round(seconds, 3)}
+    texture = {
+        "high_frequency": high_frequency_ratio(fitted, truth, mask, axis=0),
+        "slice_to_slice": slice_ratio(fitted, truth, mask, axis=0),
+        "realism": _realism(np.clip(fitted, 0, None), truth),
+    }
+    return {**scores, **texture, "seconds": round(seconds, 3)}
+
+
+def _realism(image: NDArray[np.float32], truth: NDArray[np.float32]) -> float | None:
+    try:
+        return realism_distance(image, truth)
+    except ValueError:  # too few patches with foreground: a cohort of single slices
+        return None
 
 
 def translate_slices(

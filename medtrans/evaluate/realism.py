@@ -63,17 +63,18 @@ def features(images: Values, seed: int = 0) -> Tensor:
     if len(patches) > _MOST:
         order = torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))
         patches = patches[order[:_MOST]]
-    rows = [_describe(batch, seed) for batch in patches.split(_BATCH)]
+    rows = [_describe(batch, seed) for batch in torch.split(patches, _BATCH)]
     return torch.cat(rows).double() if rows else torch.zeros(0, 1)
 
 
 def _patches(images: Tensor) -> Tensor:
     """Cut (n, H, W) into the tiles (patches, 1, 32, 32) that are mostly foreground."""
     height, width = (size // _PATCH for size in images.shape[1:])
-    whole = images[:, : height * _PATCH, : width * _PATCH]
-    tiles = whole.unflatten(2, (width, _PATCH)).unflatten(1, (height, _PATCH)).transpose(2, 3)
+    whole = images[:, : height * _PATCH, : width * _PATCH].contiguous()
+    tiles = whole.view(len(images), height, _PATCH, width, _PATCH).transpose(2, 3)
     tiles = tiles.flatten(0, 2)
-    return tiles[(tiles > 0).float().mean(dim=(1, 2)) >= _INSIDE][:, None]
+    kept = (tiles > 0).float().mean(dim=(1, 2)) >= _INSIDE
+    return torch.unsqueeze(tiles[kept], 1)
 
 
 def _describe(patches: Tensor, seed: int) -> Tensor:
