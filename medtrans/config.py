@@ -8,6 +8,7 @@ key the nearest known one.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -116,7 +117,13 @@ class DiffusionConfig(_Strict):
 
 class SamplingConfig(_Strict):
     eta: Fraction
+    noise_correlation: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["shared"]
     modes: dict[Mode, tuple[Count, Annotated[int, Field(ge=0)]]]
+
+    @property
+    def correlation_length(self) -> float:
+        """Slices over which the noise resembles itself; infinite when it is shared."""
+        return math.inf if self.noise_correlation == "shared" else self.noise_correlation
 
     @field_validator("modes")
     @classmethod
@@ -267,11 +274,12 @@ def load_pipeline(source: str | Path, overrides: Mapping[str, Any] | None = None
 def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
     """Check a recipe that was stored in a model package; `where` names it in errors.
 
-    Keys of training that came after it was stored are taken from the base recipe, so that an
-    older model still loads.
+    Keys of training that came after it was stored are taken from the base recipe, and those of
+    sampling get the value that changes nothing, so that an older model still works as it did.
     """
     base = _read_with_parents(_recipe_path("base"), ())
     later = {table: base[table] for table in ("augmentation", *STAGES)}
+    later["sampling"] = {"noise_correlation": 0.0}  # what older models were sampled with
     return _validate(_merge(later, raw), where)
 
 

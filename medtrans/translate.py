@@ -326,7 +326,8 @@ class Translator:
         for indices, stack in stacks(volume, prepared.plan, prepared.chosen, settings.batch_size):
             source = torch.from_numpy(stack).to(self.device)
             size = (source.shape[2], source.shape[3])
-            noise = SliceNoise(settings.seed, draw, indices, size, self.device)
+            length = self.package.pipeline.sampling.correlation_length
+            noise = SliceNoise(settings.seed, draw, indices, size, self.device, length)
             with torch.inference_mode(), self._autocast():
                 predict, denoise = self._stages(prepared.task, len(indices))
                 x = translate(
