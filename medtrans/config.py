@@ -8,6 +8,7 @@ key the nearest known one.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,8 +26,11 @@ MODES: tuple[str, ...] = get_args(Mode)
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
-# What shapes a network and was fixed before it became a key: the meaning of its absence.
-_FORMERLY: dict[str, dict[str, Any]] = {"noise": {"prediction": "eps", "sees_source": False}}
+# What shapes a network or its use and was fixed before it became a key: what its absence means.
+_FORMERLY: dict[str, dict[str, Any]] = {
+    "noise": {"prediction": "eps", "sees_source": False},
+    "sampling": {"noise_correlation": 0.0},
+}
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -119,7 +123,13 @@ class DiffusionConfig(_Strict):
 
 class SamplingConfig(_Strict):
     eta: Fraction
+    noise_correlation: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["shared"]
     modes: dict[Mode, tuple[Count, Annotated[int, Field(ge=0)]]]
+
+    @property
+    def correlation_length(self) -> float:
+        """Slices over which the noise resembles itself; infinite when it is shared."""
+        return math.inf if self.noise_correlation == "shared" else self.noise_correlation
 
     @field_validator("modes")
     @classmethod
@@ -295,8 +305,8 @@ def load_pipeline(source: str | Path, overrides: Mapping[str, Any] | None = None
 def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
     """Check a recipe that was stored in a model package; `where` names it in errors.
 
-    Keys of training that came after it was stored are taken from the base recipe, so that an
-    older model still loads.
+    Keys of training that came after it was stored are taken from the base recipe, and the others
+    get the value that changes nothing, so that an older model still works as it did.
     """
     base = _read_with_parents(_recipe_path("base"), ())
     later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}

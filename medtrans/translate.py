@@ -340,7 +340,10 @@ class Translator:
         size = settings.batch_size or slices_at_a_time(int(np.prod(plane)), self.device)
         for indices, stack in stacks(volume, prepared.plan, prepared.chosen, size):
             source = torch.from_numpy(stack).to(self.device)
-            noise = SliceNoise(settings.seed, draw, indices, (plane[0], plane[1]), self.device)
+            length = self.package.pipeline.sampling.correlation_length
+            noise = SliceNoise(
+                settings.seed, draw, indices, (plane[0], plane[1]), self.device, length
+            )
             with torch.inference_mode():
                 predict, denoise = self._stages(prepared.task, source)
                 x = translate(

@@ -190,6 +190,18 @@ class TestOverrides:
         with pytest.raises(ValueError, match="frozen"):
             load_pipeline("t1-to-t2").noise.iterations = 3  # type: ignore[misc]
 
+    def test_an_older_model_is_sampled_as_it_was(self) -> None:
+        stored = load_pipeline("t1-to-t2").model_dump(mode="json")
+        del stored["sampling"]["noise_correlation"]
+        loaded = pipeline_from_dict(stored, "metadata.json")
+        assert loaded.sampling.correlation_length == 0
+
+    def test_shared_noise_never_ends(self) -> None:
+        shared = load_pipeline("t1-to-t2", {"sampling": {"noise_correlation": "shared"}})
+        assert shared.sampling.correlation_length == float("inf")
+        with pytest.raises(ConfigError, match="noise_correlation"):
+            load_pipeline("t1-to-t2", {"sampling": {"noise_correlation": -1}})
+
 
 class TestTask:
     @pytest.mark.parametrize("text", ["t1-to-t2", " T1-to-T2 ", "T1-TO-T2"])

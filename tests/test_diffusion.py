@@ -25,6 +25,7 @@ from medtrans.diffusion import (
     translate,
     ve_epsilon,
 )
+from medtrans.diffusion.randomness import correlated_slice_noise
 
 SIGMAS = (0.1, 0.25, 1.0, 3.0)
 
@@ -426,3 +427,25 @@ class TestSliceNoise:
         before = torch.get_rng_state()
         slice_noise(0, [1, 2], (4, 4))
         assert torch.equal(before, torch.get_rng_state())
+
+
+class TestCorrelatedNoise:
+    @pytest.mark.parametrize("length", [0.0, 1.0, 2.0, 5.0, math.inf])
+    def test_is_standard_normal_and_correlates_as_stated(self, length: float) -> None:
+        noise = correlated_slice_noise(0, range(4), (150, 150), "start", length).flatten(1)
+        assert noise.mean(dim=1).abs().max() < 0.03
+        torch.testing.assert_close(noise.var(dim=1), torch.ones(4), rtol=0, atol=0.04)
+        for d in (1, 2, 3):
+            expected = math.exp(-((d / length) ** 2) / 2) if length else 0.0
+            assert float((noise[0] * noise[d]).mean()) == pytest.approx(expected, abs=0.03)
+
+    @pytest.mark.parametrize("length", [0.0, 1.5, math.inf])
+    def test_depends_on_the_slice_not_on_its_batch(self, length: float) -> None:
+        together = correlated_slice_noise(3, [4, 5, 9], (6, 4), "start", length)
+        alone = [correlated_slice_noise(3, [i], (6, 4), "start", length) for i in (4, 5, 9)]
+        assert together.shape == (3, 1, 6, 4)
+        assert torch.equal(together, torch.cat(alone))
+
+    def test_of_no_length_is_the_independent_noise(self) -> None:
+        noise = correlated_slice_noise(7, [1, 2], (4, 6), "start", 0.0)
+        assert torch.equal(noise, slice_noise(7, [1, 2], (4, 6)))

@@ -1,13 +1,16 @@
 """The noise stage behind one interface: D(x, level) estimates x0 from x = x0 + level * eps.
 
-The sampler knows nothing else of the noise stage, so any denoiser fits: an adapter turns what a
-network predicts into an estimate of x0.
+The sampler knows nothing else of the noise stage, so any denoiser fits: an adapter scales x to
+what a network was trained on, tells it the time it was trained with, and turns what it predicts
+into an estimate of x0. Every adapter gives the same answer when the network behind it is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from medtrans.diffusion.processes import NoisePredictor
@@ -15,6 +18,7 @@ from medtrans.diffusion.schedules import Schedule
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (B, C, H, W), level (B,): the standard deviation of its noise) -> estimate of x0."""
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
 def ve_epsilon(predict: NoisePredictor, schedule: Schedule) -> Denoiser:
@@ -22,6 +26,93 @@ def ve_epsilon(predict: NoisePredictor, schedule: Schedule) -> Denoiser:
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         eps = predict(x, schedule.noise_time(level))
-        return x - level.to(x).view(-1, 1, 1, 1) * eps
+        return x - _per_image(level, x) * eps
 
     return denoise
+
+
+def vp_denoiser(
+    predict: NoisePredictor, alphas_cumprod: Tensor, prediction: Prediction
+) -> Denoiser:
+    """Use a network of DDPM (Ho et al., arXiv 2006.11239).
+
+    It was trained on z = sqrt(a) x0 + sqrt(1 - a) eps, a = alphas_cumprod[t], and is told t. Then
+    z = sqrt(a) x for the a at which sqrt(1 / a - 1) is the level.
+
+    Parameters
+    ----------
+    predict : callable
+        (z, t) -> prediction. A t between two of the schedule's steps is a fraction.
+    alphas_cumprod : Tensor
+        Shape (T,), falling.
+    prediction : "epsilon", "v_prediction" or "sample"
+        What the network gives: eps, sqrt(a) eps - sqrt(1 - a) x0 (Salimans and Ho, arXiv
+        2202.00512), or x0.
+    """
+    levels = (1 / alphas_cumprod.double() - 1).sqrt().log()
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        time = _interpolate(level.double().log(), levels.to(level.device))
+        signal = _per_image((1 + level.double() ** 2).rsqrt(), x)  # sqrt(a)
+        noise = _per_image(level, x) * signal  # sqrt(1 - a)
+        z = signal * x
+        given = predict(z, time.float())
+        if prediction == "epsilon":
+            return (z - noise * given) / signal
+        return given if prediction == "sample" else signal * z - noise * given
+
+    return denoise
+
+
+def edm_denoiser(predict: NoisePredictor, data_std: float) -> Denoiser:
+    """Use a raw network F of EDM (Karras et al., arXiv 2206.00364, Table 1).
+
+    D = c_skip x + c_out F(c_in x, ln(level) / 4), with the data's standard deviation `data_std`.
+    """
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        noise = _per_image(level, x)
+        total = noise**2 + data_std**2
+        given = predict(x / total.sqrt(), level.log() / 4)
+        return data_std**2 / total * x + noise * data_std / total.sqrt() * given
+
+    return denoise
+
+
+def flow_denoiser(predict: NoisePredictor, time_scale: float) -> Denoiser:
+    """Use a network of rectified flow (Liu et al., arXiv 2209.03003).
+
+    It was trained on z = (1 - s) x0 + s eps and gives the velocity x0 - eps, as MONAI's
+    RFlowScheduler has it; it is told s * time_scale. Then z = (1 - s) x with s = level /
+    (1 + level).
+    """
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        share = level / (1 + level)
+        s = _per_image(share, x)
+        z = (1 - s) * x
+        return z + s * predict(z, share * time_scale)
+
+    return denoise
+
+
+def linear_alphas_cumprod(steps: int, first: float, last: float) -> Tensor:
+    """Return the products of (1 - variance) of DDPM's linear schedule; shape (steps,)."""
+    return torch.cumprod(1 - torch.linspace(first, last, steps, dtype=torch.float64), dim=0)
+
+
+def scaled_linear_alphas_cumprod(steps: int, first: float, last: float) -> Tensor:
+    """Return the same for variances whose square roots are linear, as latent diffusion has."""
+    roots = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64)
+    return torch.cumprod(1 - roots**2, dim=0)
+
+
+def _interpolate(value: Tensor, rising: Tensor) -> Tensor:
+    """Return the fractional index of `value` in a rising table, held at its ends."""
+    above = torch.searchsorted(rising, value.contiguous()).clamp(1, len(rising) - 1)
+    low, high = rising[above - 1], rising[above]
+    return (above - 1 + (value - low) / (high - low)).clamp(0, len(rising) - 1)
+
+
+def _per_image(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like).view(-1, *[1] * (like.ndim - 1))

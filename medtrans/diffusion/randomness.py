@@ -7,6 +7,7 @@ in float32 from a generator seeded by its key.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,6 +49,46 @@ def slice_noise(
     return torch.stack(rows)
 
 
+def correlated_slice_noise(
+    seed: int,
+    indices: Sequence[int],
+    size: tuple[int, int],
+    purpose: str,
+    length: float,
+) -> Tensor:
+    """Draw N(0, 1) noise that resembles the noise of neighbouring slices.
+
+    Each slice's noise is a weighted sum of the independent noises around it, with Gaussian weights
+    whose squares add up to 1: two slices d apart correlate as exp(-(d / length)^2 / 2), and less for
+    lengths below one slice. It
+    still depends on the slice's position alone.
+
+    Parameters
+    ----------
+    seed, indices, size, purpose
+        As for `slice_noise`.
+    length : float
+        In slices; 0 gives independent noise and infinity the same noise for every slice.
+    """
+    if length == 0:
+        return slice_noise(seed, indices, size, purpose)
+    if math.isinf(length):
+        return slice_noise(seed, [0], size, purpose).expand(len(indices), -1, -1, -1).clone()
+    # The correlation of a sum is the weights' with themselves, which is sqrt(2) times as wide.
+    reach = math.ceil(3 * length / 2**0.5)
+    offsets = range(-reach, reach + 1)
+    weights = torch.tensor([math.exp(-((d / length) ** 2)) for d in offsets])
+    weights /= weights.norm()
+    wanted = sorted({i + d for i in indices for d in offsets})
+    white = dict(zip(wanted, slice_noise(seed, wanted, size, purpose), strict=True))
+    return torch.stack(
+        [
+            sum((w * white[i + d] for w, d in zip(weights, offsets, strict=True)), torch.zeros(()))
+            for i in indices
+        ]
+    )
+
+
 class SliceNoise:
     """The noise of one batch of slices: a function of (seed, draw, purpose, slice).
 
@@ -59,6 +100,8 @@ class SliceNoise:
     indices : sequence of int
     size : (height, width)
     device : device
+    correlation : float
+        Over how many slices the noise resembles itself; 0 is independent, infinity shared.
     """
 
     def __init__(
@@ -68,9 +111,10 @@ class SliceNoise:
         indices: Sequence[int],
         size: tuple[int, int],
         device: torch.device,
+        correlation: float = 0.0,
     ) -> None:
         self.seed, self.draw, self.indices = seed, draw, indices
-        self.size, self.device = size, device
+        self.size, self.device, self.correlation = size, device, correlation
 
     def start(self) -> Tensor:
         """Return eps of the start y + sigma * eps; shape (batch, 1, height, width)."""
@@ -82,4 +126,5 @@ class SliceNoise:
 
     def _draw(self, purpose: str) -> Tensor:
         tag = f"{purpose} {self.draw}"
-        return slice_noise(self.seed, self.indices, self.size, tag).to(self.device)
+        noise = correlated_slice_noise(self.seed, self.indices, self.size, tag, self.correlation)
+        return noise.to(self.device)

@@ -63,18 +63,19 @@ def features(images: Values, seed: int = 0) -> Tensor:
     if len(patches) > _MOST:
         order = torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))
         patches = patches[order[:_MOST]]
-    rows = [_describe(batch, seed) for batch in torch.split(patches, _BATCH)]
-    return torch.cat(rows).double() if rows else torch.zeros(0, 1)
+    if not len(patches):
+        return torch.zeros(0, 1, dtype=torch.float64)
+    starts = range(0, len(patches), _BATCH)
+    return torch.cat([_describe(patches[i : i + _BATCH], seed) for i in starts]).double()
 
 
 def _patches(images: Tensor) -> Tensor:
     """Cut (n, H, W) into the tiles (patches, 1, 32, 32) that are mostly foreground."""
     height, width = (size // _PATCH for size in images.shape[1:])
-    whole = images[:, : height * _PATCH, : width * _PATCH].contiguous()
-    tiles = whole.view(len(images), height, _PATCH, width, _PATCH).transpose(2, 3)
-    tiles = tiles.flatten(0, 2)
-    kept = (tiles > 0).float().mean(dim=(1, 2)) >= _INSIDE
-    return torch.unsqueeze(tiles[kept], 1)
+    whole = images[:, : height * _PATCH, : width * _PATCH]
+    tiles = whole.reshape(len(images), height, _PATCH, width, _PATCH).transpose(2, 3)
+    tiles = tiles.reshape(-1, _PATCH, _PATCH)
+    return tiles[(tiles > 0).float().mean(dim=(1, 2)) >= _INSIDE][:, None]
 
 
 def _describe(patches: Tensor, seed: int) -> Tensor:
