@@ -39,6 +39,7 @@ from medtrans.training.stages import Stage, noise_stage, residual_stage
 BASELINES = {
     "regression l1": regression("l1"),
     "regression l2": regression("l2"),
+    "regression l2 x2": regression("l2"),
     "pix2pix": pix2pix,
     "rddm": rddm,
 }
