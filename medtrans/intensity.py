@@ -28,13 +28,20 @@ class Profile:
 
     def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map to [-1, 1]; values beyond the profile are clipped."""
-        scaled = (values - np.float32(self.low)) * np.float32(2 / (self.high - self.low)) - 1
-        return np.asarray(np.clip(scaled, -1, 1), dtype=np.float32)
+        scaled = np.asarray(values, dtype=np.float32) - np.float32(self.low)
+        scaled *= np.float32(2 / (self.high - self.low))  # in place: a volume may be large
+        scaled -= np.float32(1)
+        np.clip(scaled, -1, 1, out=scaled)
+        return scaled
 
     def restore(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map [-1, 1] back; values beyond are clipped."""
-        share = (np.clip(values, -1, 1) + 1) * np.float32(0.5)
-        return (share * np.float32(self.high - self.low) + np.float32(self.low)).astype(np.float32)
+        share = np.clip(np.asarray(values, dtype=np.float32), -1, 1)
+        share += np.float32(1)
+        share *= np.float32(0.5)
+        share *= np.float32(self.high - self.low)
+        share += np.float32(self.low)
+        return share
 
 
 def measure_profile(
@@ -43,7 +50,7 @@ def measure_profile(
     """Take a volume's profile: the recipe's window, or percentiles of its foreground."""
     if isinstance(scale, WindowScale):
         return Profile(*scale.window_hu)
-    low, high = np.percentile(image[mask], [scale.lower, scale.upper])
+    low, high = np.percentile(image[mask], [scale.lower, scale.upper], overwrite_input=True)
     if not high > low:
         raise FileError(
             f"The foreground's {scale.lower:g}th and {scale.upper:g}th percentiles are both "

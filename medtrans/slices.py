@@ -74,8 +74,13 @@ def reassemble(
         Shape `shape`; the slices' voxels bit for bit.
     """
     volume = np.full(tuple(shape), background, dtype=np.float32)
-    cut(volume, plan)[list(indices)] = slices
+    place(slices, indices, volume, plan)
     return volume
+
+
+def place(slices: Voxels, indices: Sequence[int], volume: Voxels, plan: SlicePlan) -> None:
+    """Put slices (n, height, width) where they belong in `volume`, in place."""
+    cut(volume, plan)[list(indices)] = slices
 
 
 def neighbours(index: int, count: int, context: int) -> list[int]:

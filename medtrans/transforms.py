@@ -7,13 +7,13 @@ pads to what the networks take; `to_input_space` undoes the geometry exactly.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForegroundd, DivisiblePadd, Orientationd, Spacingd
+from monai.transforms import Compose, Orientationd, Spacingd
 from numpy.typing import NDArray
 
 from medtrans.config import Pipeline
@@ -24,6 +24,59 @@ from medtrans.intensity import Profile, measure_profile
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _SAME_SPACING = 1e-3  # relative; a smaller difference is not worth an interpolation
 _IMAGE, _MASK = "image", "mask"
+Voxel = TypeVar("Voxel", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a cropped and padded volume lies in the whole one.
+
+    Attributes
+    ----------
+    whole, size : tuple of int
+        Shape before and after.
+    start : tuple of int
+        The crop's first voxel in the whole volume.
+    before : tuple of int
+        Voxels of padding before it.
+    kept : tuple of int
+        Shape of what the two have in common.
+    """
+
+    whole: tuple[int, ...]
+    size: tuple[int, ...]
+    start: tuple[int, ...]
+    before: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    @property
+    def shift(self) -> NDArray[np.float64]:
+        """The (4, 4) matrix from voxels of the cropped volume to voxels of the whole one."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = np.array(self.start) - self.before
+        return matrix
+
+    @property
+    def outer(self) -> tuple[slice, ...]:
+        """What was kept, in the whole volume."""
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.kept, strict=True))
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """What was kept, in the cropped volume."""
+        return tuple(slice(a, a + n) for a, n in zip(self.before, self.kept, strict=True))
+
+    def apply(self, voxels: NDArray[Voxel], outside: float) -> NDArray[Voxel]:
+        """(X, Y, Z) of shape `whole` -> `size`."""
+        out = np.full(self.size, outside, dtype=voxels.dtype)
+        out[self.inner] = voxels[self.outer]
+        return out
+
+    def undo(self, voxels: NDArray[Voxel], outside: float) -> NDArray[Voxel]:
+        """(X, Y, Z) of shape `size` -> `whole`."""
+        out = np.full(self.whole, outside, dtype=voxels.dtype)
+        out[self.outer] = voxels[self.inner]
+        return out
 
 
 @dataclass(frozen=True)
@@ -39,13 +92,24 @@ class ModelSpace:
     profile : Profile
         What the input's intensities were mapped with.
     steps : Compose
-        The geometric transforms that were applied, which `to_input_space` walks back.
+        The orientation and resampling that were applied, which `to_input_space` walks back.
+    crop : Crop or None
+        What was cut after that.
     """
 
     image: MetaTensor
     mask: MetaTensor
     profile: Profile
     steps: Compose
+    crop: Crop | None = None
+
+    def without_voxels(self) -> ModelSpace:
+        """Return only what `to_input_space` needs; for large volumes the rest is much memory."""
+        empty = torch.empty(1).expand(self.image.shape)
+        bare = MetaTensor(
+            empty, meta=dict(self.image.meta), applied_operations=self.image.applied_operations
+        )
+        return replace(self, image=bare, mask=bare)
 
 
 def to_model_space(
@@ -77,7 +141,8 @@ def to_model_space(
         )
     voxels = image.numpy()[0]
     profile = measure_profile(voxels, inside, pipeline.contrasts[contrast])  # type: ignore[index]
-    normalised = np.where(inside, profile.normalise(voxels), np.float32(-1))
+    normalised = profile.normalise(voxels)
+    normalised[~inside] = -1
     if not (normalised > -1).any():
         raise FileError(
             f"No voxel of the foreground is above {profile.low:g}, which is black for {contrast}: "
@@ -90,14 +155,15 @@ def to_model_space(
 def crop(space: ModelSpace, pipeline: Pipeline, axis: int) -> ModelSpace:
     """Cut to the foreground, and pad in-plane (across `axis`) to what the networks can halve."""
     divisor = [1 if a == axis else pipeline.volume.divisible for a in range(3)]
-    both = (_IMAGE, _MASK)
-    steps = [
-        CropForegroundd(both, source_key=_MASK, allow_smaller=True, allow_missing_keys=True),
-        DivisiblePadd(_IMAGE, k=divisor, mode="constant", constant_values=-1),
-        DivisiblePadd(_MASK, k=divisor, mode="constant", value=0, allow_missing_keys=True),
-    ]
-    done = Compose(steps)({_IMAGE: space.image, _MASK: space.mask})
-    return ModelSpace(done[_IMAGE], done[_MASK], space.profile, Compose([space.steps, *steps]))
+    image, mask = space.image.numpy()[0], space.mask.numpy()[0]
+    cut = _crop_of(mask, divisor)
+    affine = np.asarray(space.image.affine) @ cut.shift
+    return replace(
+        space,
+        image=_like(space.image, cut.apply(image, -1), affine),
+        mask=_like(space.mask, cut.apply(mask, 0), affine),
+        crop=cut,
+    )
 
 
 def to_input_space(
@@ -112,19 +178,18 @@ def to_input_space(
     space : ModelSpace
         The (cropped) input that was translated.
     outside : float
-        Fills what the crop had cut away. MONAI fills it with 0, the middle of the range, which
-        resampling would blend into the outermost voxels.
+        Fills what the crop had cut away.
 
     Returns
     -------
     array of float32
         Shape of the input volume, on its grid and in its orientation.
     """
-    known = torch.from_numpy(np.stack([prediction, np.ones_like(prediction)]))
-    record = deepcopy(space.image.applied_operations)  # the inverse takes it apart
-    both = MetaTensor(known, meta=dict(space.image.meta), applied_operations=record)
-    restored, share = space.steps.inverse({_IMAGE: both})[_IMAGE].numpy()
-    return np.ascontiguousarray(restored + np.float32(outside) * (1 - share), dtype=np.float32)
+    affine, whole = np.asarray(space.image.affine), prediction
+    if space.crop is not None:
+        affine, whole = affine @ np.linalg.inv(space.crop.shift), space.crop.undo(whole, outside)
+    restored = space.steps.inverse({_IMAGE: _like(space.image, whole, affine)})[_IMAGE]
+    return np.ascontiguousarray(restored.numpy()[0])
 
 
 def spacing_mm(volume: MetaTensor) -> tuple[float, ...]:
@@ -155,7 +220,21 @@ def _regrid(volume: MetaTensor, mask: Mask, pipeline: Pipeline) -> tuple[MetaTen
     return image, data[_MASK].numpy()[0] > 0, Compose(steps)
 
 
-def _like(image: MetaTensor, voxels: NDArray[Any]) -> MetaTensor:
-    """Give `image` other voxels: same affine, same record of applied transforms."""
+def _crop_of(mask: Mask, divisor: list[int]) -> Crop:
+    """Lay a box around a mask, widened to multiples of `divisor` evenly on both sides."""
+    spans = [np.flatnonzero(mask.any(axis=(a, b))) for a, b in ((1, 2), (0, 2), (0, 1))]
+    start = tuple(int(span[0]) for span in spans)
+    kept = tuple(int(span[-1]) + 1 - first for span, first in zip(spans, start, strict=True))
+    size = tuple(-(-n // k) * k for n, k in zip(kept, divisor, strict=True))
+    before = tuple((n - k) // 2 for n, k in zip(size, kept, strict=True))
+    return Crop(mask.shape, size, start, before, kept)
+
+
+def _like(image: MetaTensor, voxels: NDArray[Any], affine: Any = None) -> MetaTensor:
+    """Give `image` other voxels: same affine unless given, same record of applied transforms."""
     tensor = torch.from_numpy(np.ascontiguousarray(voxels))[None]
-    return MetaTensor(tensor, meta=dict(image.meta), applied_operations=image.applied_operations)
+    record = deepcopy(image.applied_operations)  # an inverse takes it apart
+    placed = MetaTensor(tensor, meta=dict(image.meta), applied_operations=record)
+    if affine is not None:
+        placed.affine = torch.as_tensor(affine)
+    return placed

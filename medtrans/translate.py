@@ -27,7 +27,7 @@ from medtrans.model_folder import DEFAULT_MODEL
 from medtrans.networks import build_schedule, denoiser, inference_copy, residual_predictor
 from medtrans.package import ModelPackage, load_package
 from medtrans.settings import Settings
-from medtrans.slices import SlicePlan, cut, occupied, plan_slices, reassemble, stacks
+from medtrans.slices import SlicePlan, cut, occupied, place, plan_slices, stacks
 from medtrans.transforms import ModelSpace, crop, spacing_mm, to_input_space, to_model_space
 from medtrans.volumes import (
     Provenance,
@@ -190,7 +190,9 @@ class Translator:
             Told of progress.
         """
         prepared = self.prepare(volume, settings, mask)
-        return self.restore(prepared, self.sample(prepared, settings, on_slices))
+        draws = self.sample(prepared, settings, on_slices)
+        prepared = prepared._replace(space=prepared.space.without_voxels())
+        return self.restore(prepared, draws)
 
     def prepare(self, volume: MetaTensor, settings: Settings, mask: Mask | None = None) -> Prepared:
         """Bring a volume into the space of the networks; parameters as for `translate_volume`."""
@@ -211,25 +213,24 @@ class Translator:
         self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
     ) -> list[Voxels]:
         """Run DRDD; one volume (X, Y, Z) in [-1, 1], in the networks' space, for each draw."""
-        shape, draws = prepared.space.image.shape[1:], []
-        for draw in range(settings.samples):
-            slices = self._sample_slices(prepared, settings, draw, on_slices)
-            draws.append(reassemble(slices, prepared.chosen, shape, prepared.plan, background=-1))
-        return draws
+        draws = range(settings.samples)
+        return [self._sample_volume(prepared, settings, draw, on_slices) for draw in draws]
 
     def restore(self, prepared: Prepared, draws: list[Voxels]) -> Translation:
         """Bring draws back to the input's grid and the target's unit, and average them."""
         task, support = prepared.task, prepared.support
         profile = self.package.profiles[task.target]
         background = self.package.pipeline.contrasts[task.target].background  # type: ignore[index]
-        stacked = np.stack([np.clip(draw, -1, 1) for draw in draws])
-        mean = to_input_space(stacked.mean(axis=0), prepared.space)
-        voxels = np.where(support, profile.restore(mean), np.float32(background))
+        stacked = [np.clip(draw, -1, 1, out=draw) for draw in draws]
+        mean = stacked[0] if len(draws) == 1 else np.mean(stacked, axis=0)
+        voxels = profile.restore(to_input_space(mean, prepared.space))
+        voxels[~support] = background
         spread = None
         if len(draws) > 1:
             gain = np.float32((profile.high - profile.low) / 2)
-            deviation = to_input_space(stacked.std(axis=0, ddof=1), prepared.space, outside=0)
-            spread = np.where(support, deviation * gain, np.float32(0))
+            deviation = np.std(stacked, axis=0, ddof=1)
+            spread = to_input_space(deviation, prepared.space, outside=0) * gain
+            spread[~support] = 0
         count = len(prepared.chosen)
         return Translation(voxels, spread, task, prepared.steps, count, prepared.warnings)
 
@@ -330,19 +331,20 @@ class Translator:
             extra={"Samples": settings.samples} if settings.samples > 1 else {},
         )
 
-    def _sample_slices(
+    def _sample_volume(
         self, prepared: Prepared, settings: Settings, draw: int, on_slices: OnSlices | None
     ) -> Voxels:
-        """Run DRDD on the chosen slices; returns (n, height, width)."""
-        volume, total = prepared.space.image.numpy()[0], len(prepared.chosen)
-        done: list[Voxels] = []
-        plane = cut(volume, prepared.plan).shape[1:]
-        size = settings.batch_size or slices_at_a_time(int(np.prod(plane)), self.device)
-        for indices, stack in stacks(volume, prepared.plan, prepared.chosen, size):
+        """Run DRDD on the chosen slices; the others stay background."""
+        volume, plan, total = prepared.space.image.numpy()[0], prepared.plan, len(prepared.chosen)
+        result = np.full(volume.shape, -1, dtype=np.float32)
+        height, width = cut(volume, plan).shape[1:]
+        size = settings.batch_size or slices_at_a_time(height * width, self.device)
+        correlation = self.package.pipeline.sampling.correlation_length
+        done = 0
+        for indices, stack in stacks(volume, plan, prepared.chosen, size):
             source = torch.from_numpy(stack).to(self.device)
-            length = self.package.pipeline.sampling.correlation_length
             noise = SliceNoise(
-                settings.seed, draw, indices, (plane[0], plane[1]), self.device, length
+                settings.seed, draw, indices, (height, width), self.device, correlation
             )
             with torch.inference_mode():
                 predict, denoise = self._stages(prepared.task, source)
@@ -355,10 +357,11 @@ class Translator:
                     prepared.steps,
                     noise.fresh,
                 )
-            done.append(x[:, 0].float().cpu().numpy())
+            place(x[:, 0].float().cpu().numpy(), indices, result, plan)
+            done += len(indices)
             if on_slices is not None:
-                on_slices(draw * total + sum(map(len, done)), settings.samples * total)
-        return np.concatenate(done)
+                on_slices(draw * total + done, settings.samples * total)
+        return result
 
     def _stages(self, task: Task, source: Tensor) -> tuple[ResidualPredictor, Denoiser | None]:
         pipeline = self.package.pipeline

@@ -469,13 +469,13 @@ class TestStops:
         number: int,
         code: int,
     ) -> None:
-        original = translating.reassemble
+        original = translating.place
 
         def stopped(*arguments: Any, **more: Any) -> Any:
             signal.raise_signal(number)
             return original(*arguments, **more)
 
-        monkeypatch.setattr(translating, "reassemble", stopped)
+        monkeypatch.setattr(translating, "place", stopped)
         before = tree(head_file.parent)
         answer = medtrans("translate", head_file, "--model", identity_model, "--json")
         assert answer.code == code

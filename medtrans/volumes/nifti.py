@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,7 @@ def write(
     single = suffix.startswith(".nii")
     header = _output_header(source, affine, voxels.dtype, single, provenance)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
-    data = np.asarray(voxels, dtype=header.get_data_dtype()).tobytes(order="F")
+    data = _pieces(np.asarray(voxels, dtype=header.get_data_dtype()))
     sidecar = path.with_name(stem + ".json")
     image = path if single else path.with_name(stem + ".img")
     goals = [image] if single else [image, path.with_name(stem + ".hdr")]
@@ -143,9 +145,9 @@ def write(
         # Renamed in reverse: the label is in place before the image it labels.
         temporary = [stack.enter_context(replacing(goal)) for goal in (*goals, sidecar)]
         if single:
-            _write_bytes(temporary[0], block + data, packed=suffix == ".nii.gz")
+            _write(temporary[0], chain([block], data), packed=suffix == ".nii.gz")
         else:
-            temporary[0].write_bytes(data)
+            _write(temporary[0], data, packed=False)
             temporary[1].write_bytes(block)
         write_sidecar(temporary[-1], provenance)
     return [*goals, sidecar]
@@ -167,9 +169,9 @@ def save_array(path: Path, voxels: npt.NDArray[Any], affine: Affine) -> None:
     header.set_data_dtype(voxels.dtype)
     header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    content = header.binaryblock + b"\0" * 4 + voxels.tobytes(order="F")
+    content = chain([header.binaryblock + b"\0" * 4], _pieces(voxels))
     with replacing(path) as temporary:
-        _write_bytes(temporary, content, packed=path.name.endswith(".gz"))
+        _write(temporary, content, packed=path.name.endswith(".gz"))
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -342,11 +344,17 @@ def _new_header(shape: tuple[int, ...], affine: Affine) -> Nifti1Header:
     return header
 
 
-def _write_bytes(path: Path, content: bytes, *, packed: bool) -> None:
+def _pieces(voxels: npt.NDArray[Any]) -> Iterator[bytes]:
+    """Yield the voxels in the file's order, plane by plane: a whole copy may be gigabytes."""
+    for plane in np.moveaxis(np.atleast_1d(voxels), -1, 0):
+        yield plane.tobytes(order="F")
+
+
+def _write(path: Path, pieces: Iterable[bytes], *, packed: bool) -> None:
     with path.open("wb") as file:
         if not packed:
-            file.write(content)
+            file.writelines(pieces)
             return
         # No name and no time in the gzip header: the same volume gives the same bytes.
         with gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as archive:
-            archive.write(content)
+            archive.writelines(pieces)
