@@ -17,6 +17,7 @@ from medtrans.diffusion.denoisers import (
     ve_epsilon,
     vp_denoiser,
 )
+from medtrans.diffusion.noise_level import Criterion, noise_criterion
 from medtrans.diffusion.processes import (
     NoisePredictor,
     ResidualPredictor,
@@ -38,6 +39,7 @@ from medtrans.diffusion.sde import (
 )
 
 __all__ = [
+    "Criterion",
     "Denoiser",
     "NoisePredictor",
     "ResidualPredictor",
@@ -54,6 +56,7 @@ __all__ = [
     "linear_alphas_cumprod",
     "linear_variance_schedule",
     "mean_reversion",
+    "noise_criterion",
     "noise_loss",
     "remove_noise",
     "remove_residual",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights, read_tensors
 from medtrans.training.data import Example
 from medtrans.training.loop import BEST, LAST, fit
+from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.stages import (
     Stage,
     noise_stage,
@@ -60,6 +61,8 @@ class TrainingPlan:
     device : str
         "auto", "cpu" or "cuda".
     resume : bool
+    cache : Path or None
+        Where preprocessed volumes are kept; by default in `out`.
     """
 
     pipeline: Pipeline
@@ -72,6 +75,7 @@ class TrainingPlan:
     device: str = "auto"
     resume: bool = False
     initial: str | Path | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,10 @@ def train(plan: TrainingPlan) -> Path:
     data = select_data(plan)
     _check_initial(plan)
     _claim_folder(plan)
-    cache = VolumeCache(plan.out / "cache", plan.pipeline)
+    cache = VolumeCache(plan.cache or plan.out / "cache", plan.pipeline)
+    # After run.json, which keeps what the recipe says, so that a resumed run compares equal.
+    chosen = resolve_noise_level(plan.pipeline, plan.manifest, cache, plan.seed)
+    plan = replace(plan, pipeline=chosen)
     with StopSignal() as stop:
         noise = _noise_weights(plan, data, cache, device, stop)
         if plan.stages == "noise":
