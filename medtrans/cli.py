@@ -203,6 +203,46 @@ def train(
     Output(json).result(train_model(request, dry_run))
 
 
+@app.command("noise-level")
+def noise_level(
+    task: Annotated[str, typer.Option(help="For example t1-to-t2; several with commas.")],
+    manifest: Annotated[Path, typer.Option(help="CSV: subject,contrast,path[,split].")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path(
+        "noise-level"
+    ),
+    pipeline: Annotated[
+        str | None, typer.Option(help="A recipe: its shipped name, or a TOML file of your own.")
+    ] = None,
+    weight: Annotated[
+        float, typer.Option("--lambda", help="How much harmony counts against destruction.")
+    ] = 0.5,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Train short models over a grid and compare.")
+    ] = False,
+    iterations: Annotated[int, typer.Option(help="Of each stage, with --sweep.")] = 300,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Choose the residual stage's noise for a task from the manifest's images."""
+    from medtrans.commands import TrainRequest, choose_noise_level
+
+    request = TrainRequest(
+        task=task,
+        manifest=manifest,
+        out=out,
+        pipeline=pipeline,
+        stage="all",
+        noise_from=None,
+        pairs=None,
+        iterations={},
+        resume=False,
+        seed=seed,
+        device=device,
+    )
+    Output(json).result(choose_noise_level(request, weight, iterations if sweep else None))
+
+
 @app.command()
 def evaluate(
     manifest: Annotated[Path | None, typer.Option(help="CSV with the pairs to score.")] = None,

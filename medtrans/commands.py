@@ -138,6 +138,39 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
     return {"model": str(train(plan)), "run": str(request.out)}
 
 
+def choose_noise_level(
+    request: TrainRequest, weight: float, sweep_iterations: int | None
+) -> dict[str, Any]:
+    """Draw the curve of the noise criterion; with iterations, train models over a grid, too."""
+    from medtrans.cache import VolumeCache
+    from medtrans.pictures import save_curves
+    from medtrans.training.noise_level import measure_noise_level
+    from medtrans.training.run import TrainingPlan
+    from medtrans.training.sweep import SWEPT, sweep
+
+    if not 0 <= weight <= 1:
+        raise UsageError(f"--lambda is between 0 and 1, not {weight:g}.")
+    manifest, pipeline = Manifest.read(request.manifest), _pipeline(request)
+    out = make_folder(request.out)
+    cache = VolumeCache(out / "cache", pipeline)
+    found = measure_noise_level(pipeline, manifest, cache, request.seed, weight)
+    rows = [{"sigma": s, "A": a, "B": b, "J": j} for s, a, b, j in zip(*found, strict=True)]
+    _write_rows(out / "noise_level.csv", rows)
+    curves = {"A: source and target apart": found.apart, "B: source destroyed": found.destroyed}
+    save_curves(out / "noise_level.png", found.sigma, {**curves, "J": found.total}, found.best)
+    result = {"sigma": found.best, "lambda": weight, "curve": rows, "folder": str(out)}
+    if sweep_iterations is not None:
+        plan = TrainingPlan(
+            pipeline, manifest, out / "sweep", seed=request.seed, device=request.device
+        )
+        swept = sweep(plan, SWEPT, sweep_iterations)
+        beside = dict(zip(found.sigma, found.total, strict=True))
+        swept = [{"sigma": row["sigma"], "J": beside[row["sigma"]], **row} for row in swept]
+        _write_rows(out / "sweep.csv", swept)
+        result["sweep"] = swept
+    return result
+
+
 def evaluate_manifest(
     model: str,
     manifest: Path | None,
@@ -229,6 +262,15 @@ def _jobs(request: TranslateRequest, task: Task) -> list[Job]:
     if request.out_dir is None or request.inputs or request.out is not None:
         raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
     return jobs_from_manifest(Manifest.read(request.manifest), task.source, request.out_dir)
+
+
+def _write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    import pandas as pd
+
+    from medtrans.volumes.atomic import replacing
+
+    with replacing(path) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
 
 def _known(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from medtrans.errors import ConfigError, UsageError
 from medtrans.resources import shipped
@@ -35,6 +44,22 @@ _FORMERLY: dict[str, dict[str, Any]] = {
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "number"
+
+
+# A number, or one word in its place; told apart first, so that a wrong number is one error.
+Sigma = Annotated[
+    Annotated[float, Field(gt=0.0), Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(_kind),
+]
+Correlation = Annotated[
+    Annotated[float, Field(ge=0.0, allow_inf_nan=False), Tag("number")]
+    | Annotated[Literal["shared"], Tag("word")],
+    Discriminator(_kind),
+]
 
 
 class Task(NamedTuple):
@@ -115,15 +140,24 @@ Scale = Annotated[PercentileScale | WindowScale, Field(discriminator="scale")]
 
 
 class DiffusionConfig(_Strict):
-    sigma: Positive
+    sigma: Sigma
     steps: Count
     first_variance: Positive
     last_variance: Positive
 
+    @property
+    def level(self) -> float:
+        """The number that sigma is; "auto" becomes one before anything is trained."""
+        if self.sigma == "auto":
+            raise ConfigError(
+                'diffusion.sigma is "auto", which only `medtrans train` can choose; give a number.'
+            )
+        return self.sigma
+
 
 class SamplingConfig(_Strict):
     eta: Fraction
-    noise_correlation: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["shared"]
+    noise_correlation: Correlation
     modes: dict[Mode, tuple[Count, Annotated[int, Field(ge=0)]]]
 
     @property
@@ -384,7 +418,7 @@ def _validate(raw: dict[str, Any], where: str) -> Pipeline:
 
 def _explain(problem: Mapping[str, Any]) -> str:
     """Turn one pydantic problem into a sentence that names the key as the TOML spells it."""
-    scales = ("percentile", "window")  # pydantic adds the union's branch to the location
+    scales = ("percentile", "window", "number", "word")  # pydantic adds a union's branch
     location = [str(part) for part in problem["loc"] if part not in scales]
     key = ".".join(location) or "the recipe"
     if problem["type"] == "extra_forbidden":

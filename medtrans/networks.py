@@ -87,7 +87,7 @@ def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype)
 def build_schedule(pipeline: Pipeline) -> Schedule:
     """How much noise and residual there is at each step."""
     d = pipeline.diffusion
-    return linear_variance_schedule(d.sigma, d.steps, d.first_variance, d.last_variance)
+    return linear_variance_schedule(d.level, d.steps, d.first_variance, d.last_variance)
 
 
 def noise_network(pipeline: Pipeline, seed: int) -> TimeUNet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,46 @@ def save_grid(
             canvas.paste(row[column], (left, top))
             top += height + _GAP
         left += widths[column] + _GAP
+    with replacing(path) as partial:
+        canvas.save(partial, format="PNG")
+
+
+def save_curves(
+    path: Path, x: Sequence[float], curves: Mapping[str, Sequence[float]], marked: float
+) -> None:
+    """Write a PNG of curves with values in [0, 1] over a logarithmic axis.
+
+    Parameters
+    ----------
+    path : Path
+    x : sequence of float
+        Above 0, rising.
+    curves : mapping
+        Name -> values at `x`; the last one is drawn thickest.
+    marked : float
+        Gets a vertical line.
+    """
+    width, height, margin = 640, 400, 48
+    canvas = Image.new("L", (width, height), 255)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=13)
+    low, span = np.log(x[0]), max(float(np.log(x[-1] / x[0])), 1e-9)
+
+    def place(at: float, value: float) -> tuple[float, float]:
+        across = margin + (width - 2 * margin) * float(np.log(at) - low) / span
+        return across, height - margin - (height - 2 * margin) * value
+
+    draw.line([place(x[0], 1), place(x[0], 0), place(x[-1], 0)], fill=0)
+    draw.line([place(marked, 0), place(marked, 1)], fill=190, width=2)
+    for at in x:
+        across, down = place(at, 0)
+        draw.text((across - 8, down + 6), f"{at:g}", fill=0, font=ImageFont.load_default(size=10))
+    for number, (name, values) in enumerate(curves.items()):
+        last = number == len(curves) - 1
+        ink = 0 if last else 90 + 70 * number
+        points = [place(*point) for point in zip(x, values, strict=True)]
+        draw.line(points, fill=ink, width=4 if last else 2)
+        draw.text((margin + 150 * number, 12), name, fill=ink, font=font)
     with replacing(path) as partial:
         canvas.save(partial, format="PNG")
 

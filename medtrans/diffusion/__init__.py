@@ -17,6 +17,7 @@ from medtrans.diffusion.denoisers import (
     ve_epsilon,
     vp_denoiser,
 )
+from medtrans.diffusion.noise_level import Criterion, noise_criterion
 from medtrans.diffusion.predictions import (
     Prediction,
     estimate_x0,
@@ -47,6 +48,7 @@ from medtrans.diffusion.sde import (
 )
 
 __all__ = [
+    "Criterion",
     "Denoiser",
     "Loss",
     "NoisePredictor",
@@ -69,6 +71,7 @@ __all__ = [
     "mean_reversion",
     "middle",
     "min_snr_weight",
+    "noise_criterion",
     "noise_loss",
     "prediction_target",
     "remove_noise",

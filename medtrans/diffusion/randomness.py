@@ -59,8 +59,8 @@ def correlated_slice_noise(
     """Draw N(0, 1) noise that resembles the noise of neighbouring slices.
 
     Each slice's noise is a weighted sum of the independent noises around it, with Gaussian weights
-    whose squares add up to 1: two slices d apart correlate as exp(-(d / length)^2 / 2), and less
-    for lengths below one slice. It still depends on the slice's position alone.
+    whose squares add up to 1: two slices d apart correlate as exp(-(d / length)^2 / 2), or less
+    where the length is below one slice. It still depends on the slice's position alone.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from medtrans.training.examples import (
     select_data,
 )
 from medtrans.training.loop import BEST, LAST, fit
+from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 from medtrans.volumes.atomic import replacing
 
@@ -63,6 +64,8 @@ class TrainingPlan:
     device : str
         "auto", "cpu" or "cuda".
     resume : bool
+    cache : Path or None
+        Where preprocessed volumes are kept; by default in `out`.
     """
 
     pipeline: Pipeline
@@ -75,6 +78,7 @@ class TrainingPlan:
     device: str = "auto"
     resume: bool = False
     initial: str | Path | None = None
+    cache: Path | None = None
 
 
 def summarise(plan: TrainingPlan) -> dict[str, Any]:
@@ -110,7 +114,10 @@ def train(plan: TrainingPlan) -> Path:
     data = _data(plan)
     _check_initial(plan)
     _claim_folder(plan)
-    cache = VolumeCache(plan.out / "cache", plan.pipeline)
+    cache = VolumeCache(plan.cache or plan.out / "cache", plan.pipeline)
+    # After run.json, which keeps what the recipe says, so that a resumed run compares equal.
+    chosen = resolve_noise_level(plan.pipeline, plan.manifest, cache, plan.seed)
+    plan = replace(plan, pipeline=chosen)
     with StopSignal() as stop:
         noise = _noise_weights(plan, data, cache, device, stop)
         if plan.stages == "noise":

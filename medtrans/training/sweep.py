@@ -1,0 +1,63 @@
+"""Short models over a grid of sigma: what the criterion is to be compared with."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medtrans.config import STAGES, Pipeline
+from medtrans.errors import ManifestError
+from medtrans.training.noise_level import with_sigma
+from medtrans.training.run import TrainingPlan, train
+
+SWEPT = (0.1, 0.25, 0.5, 1.0)
+
+
+def sweep(plan: TrainingPlan, grid: Sequence[float], iterations: int) -> list[dict[str, float]]:
+    """Train short models over a grid of sigma and say how well they do on the val split.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        Its `out` gets one folder a level.
+    grid : sequence of float
+    iterations : int
+        Of each stage.
+
+    Returns
+    -------
+    list of dict
+        sigma, and the last validation's scores.
+    """
+    rows = []
+    for sigma in grid:
+        out = plan.out / f"sigma-{sigma:g}"
+        recipe = _shortened(with_sigma(plan.pipeline, sigma), iterations)
+        train(replace(plan, pipeline=recipe, out=out, cache=plan.out.parent / "cache"))
+        rows.append({"sigma": sigma, **_last_row(out / "residual" / "validation.csv")})
+    return rows
+
+
+def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
+    short: dict[str, Any] = {
+        name: pipeline.stage(name).model_copy(
+            update={
+                "iterations": iterations,
+                "validate_every": iterations,
+                "warmup_iterations": min(pipeline.stage(name).warmup_iterations, iterations // 4),
+            }
+        )
+        for name in STAGES
+    }
+    return pipeline.model_copy(update=short)
+
+
+def _last_row(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        raise ManifestError("A sweep needs val pairs: give val subjects in the manifest's split.")
+    with path.open(newline="", encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    return {key: float(value) for key, value in last.items() if key != "step"}
