@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from medtrans.cohort import jobs_from_inputs, make_folder
 from medtrans.config import Mode, pipeline_from_dict
 from medtrans.devices import choose_device
-from medtrans.diffusion import Steps, slice_noise, translate, ve_epsilon
+from medtrans.diffusion import Steps, slice_noise, translate
 from medtrans.errors import MedtransError, PackageError
 from medtrans.networks import (
+    build_denoiser,
     build_schedule,
     noise_network,
-    noise_predictor,
     residual_network,
     residual_predictor,
 )
@@ -105,7 +105,7 @@ class TranslationNetwork(nn.Module):
         denoise = None
         if self.noise is not None:
             contrast = self._label(image, self.pipeline.targets.index(self.task.target))
-            denoise = ve_epsilon(noise_predictor(self.noise, contrast), self.schedule)
+            denoise = build_denoiser(self.noise, contrast, self.pipeline)
         predict = residual_predictor(self.residual, label)
         return translate(predict, denoise, image, eps, self.schedule, self.steps).clamp(-1, 1)
 

@@ -155,7 +155,8 @@ def train(
     pipeline: Annotated[Path | None, typer.Option(help="A recipe of your own (TOML).")] = None,
     stage: Annotated[str, typer.Option(help="all, noise or residual.")] = "all",
     noise_from: Annotated[
-        Path | None, typer.Option(help="Take the noise stage of this run or model.")
+        Path | None,
+        typer.Option(help="Take the noise stage of a run, a model or a denoiser.toml."),
     ] = None,
     pairs: Annotated[int | None, typer.Option(help="Use the pairs of so many subjects.")] = None,
     noise_iterations: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,

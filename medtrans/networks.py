@@ -9,11 +9,19 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from medtrans.config import NetworkConfig, Pipeline
+from medtrans.denoiser_config import EdmConfig, FlowConfig, UNetConfig
 from medtrans.diffusion import (
+    Denoiser,
     NoisePredictor,
     ResidualPredictor,
     Schedule,
+    edm_denoiser,
+    flow_denoiser,
+    linear_alphas_cumprod,
     linear_variance_schedule,
+    scaled_linear_alphas_cumprod,
+    ve_epsilon,
+    vp_denoiser,
 )
 
 
@@ -61,15 +69,47 @@ class TimeUNet(nn.Module):
         return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels)))
 
 
+class ForeignUNet(nn.Module):
+    """A noise network that was pretrained elsewhere; it knows no label."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.unet = DiffusionModelUNet(
+            spatial_dims=2, in_channels=1, out_channels=1, **config.model_dump()
+        )
+
+    def forward(self, x: Tensor, time: Tensor, _: Tensor | None = None) -> Tensor:
+        """(B, 1, H, W), (B,) -> (B, 1, H, W)."""
+        return cast(Tensor, self.unet(x, time))
+
+
 def build_schedule(pipeline: Pipeline) -> Schedule:
     """How much noise and residual there is at each step."""
     d = pipeline.diffusion
     return linear_variance_schedule(d.level, d.steps, d.first_variance, d.last_variance)
 
 
-def noise_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
     """eps_theta(x, time [, contrast]): sees noisy target slices and nothing else."""
+    if pipeline.denoiser is not None:
+        return ForeignUNet(pipeline.denoiser.network)
     return _seeded(1, len(pipeline.targets), pipeline.network, seed)
+
+
+def build_denoiser(network: nn.Module, label: Tensor | None, pipeline: Pipeline) -> Denoiser:
+    """Put the noise network, ours or one from elsewhere, behind the one interface."""
+    predict = noise_predictor(network, label)
+    if pipeline.denoiser is None:
+        return ve_epsilon(predict, build_schedule(pipeline))
+    trained = pipeline.denoiser.training
+    if isinstance(trained, EdmConfig):
+        return edm_denoiser(predict, trained.data_std)
+    if isinstance(trained, FlowConfig):
+        return flow_denoiser(predict, trained.steps)
+    linear = trained.schedule == "linear_beta"
+    alphas = linear_alphas_cumprod if linear else scaled_linear_alphas_cumprod
+    kept = alphas(trained.steps, trained.first_variance, trained.last_variance)
+    return vp_denoiser(predict, kept, trained.prediction)
 
 
 def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from medtrans import __version__
 from medtrans.config import Task, WindowScale
 from medtrans.devices import choose_device, inference_precision
-from medtrans.diffusion import Denoiser, SliceNoise, Steps, translate, ve_epsilon
+from medtrans.diffusion import Denoiser, SliceNoise, Steps, translate
 from medtrans.errors import PackageError, UsageError
 from medtrans.foreground import Mask, constant_background, dilate, find_foreground
 from medtrans.model_folder import DEFAULT_MODEL
-from medtrans.networks import build_schedule, noise_predictor, residual_predictor
+from medtrans.networks import build_denoiser, build_schedule, residual_predictor
 from medtrans.package import ModelPackage, load_package
 from medtrans.settings import Settings
 from medtrans.slices import SlicePlan, occupied, plan_slices, reassemble, stacks
@@ -351,7 +351,7 @@ class Translator:
         if self.noise is None:
             return predict, None
         contrast = torch.full((count,), pipeline.targets.index(task.target), device=self.device)
-        return predict, ve_epsilon(noise_predictor(self.noise, contrast), self.schedule)
+        return predict, build_denoiser(self.noise, contrast, pipeline)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32

@@ -23,7 +23,7 @@ from medtrans.diffusion import (
 )
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
 from medtrans.foreground import Mask, dilate
-from medtrans.networks import noise_predictor, residual_predictor
+from medtrans.networks import build_denoiser, noise_predictor, residual_predictor
 from medtrans.training.data import Example
 
 _BATCH = 4
@@ -126,7 +126,7 @@ def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) 
         assert batch.source is not None
         residual = residual_predictor(network, batch.label)
         contrast = targets.to(batch.label.device)[batch.label]
-        denoise = ve_epsilon(noise_predictor(noise, contrast), schedule) if noise else None
+        denoise = build_denoiser(noise, contrast, pipeline) if noise else None
         steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}  # type: ignore[index]
         return {
             mode: translate(residual, denoise, batch.source, batch.eps, schedule, steps[mode])
