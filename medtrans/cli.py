@@ -161,7 +161,8 @@ def train(
     ] = None,
     stage: Annotated[str, typer.Option(help="all, noise or residual.")] = "all",
     noise_from: Annotated[
-        Path | None, typer.Option(help="Take the noise stage of this run or model.")
+        Path | None,
+        typer.Option(help="Take the noise stage of a run, a model or a denoiser.toml."),
     ] = None,
     pairs: Annotated[
         int | None, typer.Option(help="Use the pairs of so many subjects; 0: none at all.")

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from medtrans.denoiser_config import DenoiserConfig
 from medtrans.errors import ConfigError, UsageError
 from medtrans.resources import shipped
 
@@ -264,6 +265,8 @@ class Pipeline(_Strict):
     pseudo: PseudoConfig
     noise: NoiseConfig
     residual: ResidualConfig
+    # Written by training with a noise stage from elsewhere; a recipe has none.
+    denoiser: DenoiserConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Pipeline:
@@ -275,6 +278,11 @@ class Pipeline(_Strict):
             raise ValueError(
                 f"volume.divisible is {self.volume.divisible}; it must be a multiple of the "
                 f"network's stride, {self.network.stride}"
+            )
+        if self.denoiser and self.volume.divisible % self.denoiser.network.stride:
+            raise ValueError(
+                f"volume.divisible is {self.volume.divisible}; it must be a multiple of the "
+                f"noise stage's stride, {self.denoiser.network.stride}"
             )
         for name in STAGES:
             patch = self.stage(name).patch

@@ -11,13 +11,19 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from medtrans.config import NetworkConfig, Pipeline
+from medtrans.denoiser_config import DdpmConfig, EdmConfig, FlowConfig, UNetConfig
 from medtrans.diffusion import (
     Denoiser,
     NoisePredictor,
     ResidualPredictor,
     Schedule,
+    edm_denoiser,
     estimate_x0,
+    flow_denoiser,
+    linear_alphas_cumprod,
     linear_variance_schedule,
+    scaled_linear_alphas_cumprod,
+    vp_denoiser,
 )
 from medtrans.fast_norm import use_fast_norms
 
@@ -84,14 +90,31 @@ def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype)
     return copied
 
 
+class ForeignUNet(nn.Module):
+    """A noise network that was pretrained elsewhere; it knows no label."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.unet = DiffusionModelUNet(
+            spatial_dims=2, in_channels=1, out_channels=1, **config.model_dump()
+        )
+
+    def forward(self, x: Tensor, time: Tensor, _: Tensor | None = None) -> Tensor:
+        """(B, 1, H, W), (B,) -> (B, 1, H, W)."""
+        given = x.to(self.unet.conv_in.conv.weight.dtype)
+        return cast(Tensor, self.unet(given, time)).to(x.dtype)
+
+
 def build_schedule(pipeline: Pipeline) -> Schedule:
     """How much noise and residual there is at each step."""
     d = pipeline.diffusion
     return linear_variance_schedule(d.level, d.steps, d.first_variance, d.last_variance)
 
 
-def noise_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
     """Build eps_theta(x, time [, contrast]): sees noisy target slices, the source only if asked."""
+    if pipeline.denoiser is not None:
+        return ForeignUNet(pipeline.denoiser.network)
     stack = _stack(pipeline) if pipeline.noise.sees_source else 0
     return _seeded(1 + stack, len(pipeline.targets), pipeline.network, seed)
 
@@ -120,7 +143,7 @@ def denoiser(
     contrast: Tensor,
     source: Tensor | None,
 ) -> Denoiser:
-    """Make the noise network of a recipe a denoiser of target slices.
+    """Put the noise network, ours or one from elsewhere, behind the one interface.
 
     Parameters
     ----------
@@ -133,6 +156,8 @@ def denoiser(
     source : Tensor or None
         Shape (B, 2k + 1, H, W); a network that does not see the source is not shown it.
     """
+    if pipeline.denoiser is not None:
+        return _foreign_denoiser(noise_predictor(network), pipeline.denoiser.training)
     shown = source if pipeline.noise.sees_source else None
     predict = noise_predictor(network, contrast, shown)
 
@@ -146,6 +171,19 @@ def denoiser(
 def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:
     """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time)."""
     return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def _foreign_denoiser(
+    predict: NoisePredictor, trained: DdpmConfig | EdmConfig | FlowConfig
+) -> Denoiser:
+    if isinstance(trained, EdmConfig):
+        return edm_denoiser(predict, trained.data_std)
+    if isinstance(trained, FlowConfig):
+        return flow_denoiser(predict, trained.steps)
+    linear = trained.schedule == "linear_beta"
+    alphas = linear_alphas_cumprod if linear else scaled_linear_alphas_cumprod
+    kept = alphas(trained.steps, trained.first_variance, trained.last_variance)
+    return vp_denoiser(predict, kept, trained.prediction)
 
 
 def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("translate",),
     ("evaluate.report",),
     ("evaluate.metrics", "evaluate.baselines", "evaluate.texture", "evaluate.realism", "evaluate"),
-    ("package", "cache"),
+    ("package", "cache", "foreign_noise"),
     ("model_folder",),
     ("bundle_files",),
     ("model_card",),
@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diffusion", "fast_norm"),
     ("settings",),
     ("config",),
+    ("denoiser_config",),
     ("errors", "resources"),
 )
 RANK = {name: len(LAYERS) - i for i, names in enumerate(LAYERS) for name in names}

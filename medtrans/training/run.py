@@ -13,9 +13,11 @@ from torch import nn
 
 from medtrans import __version__
 from medtrans.cache import VolumeCache
-from medtrans.config import Pipeline, StageName
+from medtrans.config import Pipeline, StageName, pipeline_from_dict
+from medtrans.denoiser_config import DenoiserConfig
 from medtrans.devices import choose_device
 from medtrans.errors import OutputError, TrainingError
+from medtrans.foreign_noise import DESCRIPTION, read_foreign_noise
 from medtrans.intensity import typical_profile
 from medtrans.manifest import Manifest
 from medtrans.networks import (
@@ -55,7 +57,8 @@ class TrainingPlan:
         The run's folder.
     stages : "all", "noise" or "residual"
     noise_from : Path or None
-        A run or model package whose finished noise network is used instead of training one.
+        A run, a model package or a folder with denoiser.toml, whose finished noise network is
+        used instead of training one.
     initial : str, Path or None
         A model package, by name or folder, whose weights both stages start from.
     pairs : int or None
@@ -111,6 +114,7 @@ def train(plan: TrainingPlan) -> Path:
     bit for bit on the same machine, as a run that was never stopped.
     """
     device = choose_device(plan.device)
+    plan = _with_foreign_denoiser(plan)
     data = _data(plan)
     _check_initial(plan)
     _claim_folder(plan)
@@ -163,8 +167,25 @@ def _noise_weights(
     return _fit(plan, stage, device, stop)
 
 
+def _with_foreign_denoiser(plan: TrainingPlan) -> TrainingPlan:
+    """Write into the recipe what a noise stage from elsewhere is, so that the model knows."""
+    folder = plan.noise_from
+    if folder is None or (folder / "noise" / BEST).is_file():
+        return plan
+    if (folder / DESCRIPTION).is_file():
+        denoiser: DenoiserConfig | None = read_foreign_noise(folder)[0]
+    else:
+        denoiser = load_package(folder).pipeline.denoiser
+    if denoiser is None:
+        return plan
+    recipe = {**plan.pipeline.model_dump(mode="json"), "denoiser": denoiser.model_dump()}
+    return replace(plan, pipeline=pipeline_from_dict(recipe, str(folder)))
+
+
 def _foreign_noise(folder: Path) -> Weights:
-    """Take the noise network of another run's folder or of a model package."""
+    """Take the noise network of another run's folder, a model package or one from elsewhere."""
+    if (folder / DESCRIPTION).is_file():
+        return read_foreign_noise(folder)[1]
     best = folder / "noise" / BEST
     if best.is_file():
         return read_tensors(best)
