@@ -68,9 +68,9 @@ def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
     pipeline = cell.cohort.pipeline(cell.variant)
     data = CohortData(cell.cohort, pipeline, folder)
     rows: list[dict[str, Any]] = []
-    start = time.monotonic()
+    start = time.process_time()
     predictors = _predictors(cell, pipeline, data, folder)
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     for subject, example in data.scored(split):
         for (mode, calls), predict in predictors.items():
             scores = score_subject(predict, example, cell.seed)
@@ -128,7 +128,8 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
     stage = noise_stage(pipeline, examples.train, [], cell.seed, examples.pseudo)
     shared = {k: v for k, v in cell.variant.items() if k != "residual"}
     own = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
-    pairs = cell.pairs if pipeline.noise.sees_source else "unpaired"
+    paired = pipeline.noise.sees_source and pipeline.noise.pseudo_until < 1
+    pairs = cell.pairs if paired else "unpaired"
     name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
     return _filled(noise_network(pipeline, 0), _fit(stage, pipeline, folder / name, cell.seed))
 
