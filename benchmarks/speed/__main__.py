@@ -13,7 +13,6 @@ from medtrans.devices import choose_device
 from medtrans.package import load_package
 from medtrans.volumes import read_volume
 
-
 Section = Callable[[], dict[str, Any]]
 
 
