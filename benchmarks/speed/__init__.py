@@ -1,0 +1,1 @@
+"""How fast medtrans is, measured against what the machine can do."""

@@ -1,0 +1,137 @@
+"""The whole `translate`: its parts, the wall clock from the shell, and peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+MODES = ("fidelity", "realistic")
+
+
+def parts(image: Path, model: str, mode: str) -> dict[str, Any]:
+    """Seconds of each part, in a process of its own."""
+    arguments = [sys.executable, "-m", "benchmarks.speed.translation", str(image), model, mode]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def from_the_shell(image: Path, model: str, mode: str, repeats: int) -> dict[str, float]:
+    """Wall seconds (median) and peak memory in MB of the command."""
+    seconds, peaks = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.nii.gz"
+        command = [sys.executable, "-m", "medtrans", "translate", str(image), "-o", str(out)]
+        command += ["--model", model, "--mode", mode]
+        for _ in range(repeats):
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds.append(time.perf_counter() - start)
+            peaks.append(usage.ru_maxrss / 1024)
+            if process.returncode:
+                raise RuntimeError(f"translate ended with {process.returncode}")
+    return {"wall, s": sorted(seconds)[len(seconds) // 2], "peak memory, MB": max(peaks)}
+
+
+def start_up(repeats: int = 3) -> dict[str, float]:
+    """Seconds of `medtrans --help` and of `import medtrans`, each beside a bare python."""
+    commands = {
+        "python -c pass": ["-c", "pass"],
+        "import medtrans": ["-c", "import medtrans"],
+        "medtrans --help": ["-m", "medtrans", "--help"],
+    }
+    found = {}
+    for name, arguments in commands.items():
+        taken = []
+        for _ in range(repeats + 1):  # the first fills the file cache
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            taken.append(time.perf_counter() - start)
+        found[name] = sorted(taken[1:])[repeats // 2]
+    return found
+
+
+def volumes(image: Path, model: str, slices: int = 16) -> dict[str, float]:
+    """Seconds for 1, 2, 4 and 8 volumes with one loaded model; a slab of the image each."""
+    from medtrans.settings import Settings
+    from medtrans.translate import Translator
+    from medtrans.volumes import read_volume
+
+    translator = Translator.load(model, "cpu")
+    whole = read_volume(image)
+    middle = whole.shape[2] // 2
+    slab = whole[:, :, middle - slices // 2 : middle + slices // 2]
+    translator.translate_volume(slab, Settings())
+    found = {}
+    for count in (1, 2, 4, 8):
+        start = time.perf_counter()
+        for _ in range(count):
+            translator.translate_volume(slab, Settings())
+        found[f"{count}"] = time.perf_counter() - start
+    return found
+
+
+class Laps:
+    """Seconds between calls, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.last
+        self.last = now
+
+
+def measure_parts(image: Path, model: str, mode: Any) -> dict[str, Any]:
+    """Do what `translate_file` does, one part after the other."""
+    lap = Laps()
+    from medtrans import slices
+    from medtrans import translate as module
+    from medtrans.settings import Settings
+    from medtrans.volumes import read_volume, write_volume
+
+    lap("import")
+    translator = module.Translator.load(model, "cpu")
+    lap("load model")
+    volume = read_volume(image)
+    lap("read")
+    settings = Settings(mode=mode)
+    prepared = translator.prepare(volume, settings)
+    lap("preprocess")
+    reassembled, place = [0.0], slices.place
+
+    def timed(*arguments: Any) -> None:
+        start = time.perf_counter()
+        place(*arguments)
+        reassembled[0] += time.perf_counter() - start
+
+    with patch.object(module, "place", timed):
+        draws = translator.sample(prepared, settings)
+    lap("network")
+    lap.seconds["network"] -= reassembled[0]
+    lap.seconds["reassemble"] = reassembled[0]
+    result = translator.restore(prepared, draws)
+    lap("restore")
+    source = volume.meta["source"]
+    with tempfile.TemporaryDirectory() as folder:
+        label = translator.provenance(result, settings, source)
+        write_volume(result.voxels, Path(folder) / "out.nii.gz", source, label)
+        lap("write")
+    outside = sum(v for k, v in lap.seconds.items() if k != "network")
+    return {**lap.seconds, "outside the network": outside, "slices": result.slices}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_parts(Path(sys.argv[1]), *sys.argv[2:4])))
