@@ -31,8 +31,9 @@ from medtrans.networks import (
 )
 from medtrans.package import ModelPackage, load_package
 from medtrans.progress import say
+from medtrans.sampling import Voxels
 from medtrans.settings import Settings
-from medtrans.translate import Prepared, Translation, Translator, Voxels
+from medtrans.translate import Prepared, Translation, Translator
 from medtrans.volumes import Source, output_path, read_volume, write_volume
 
 _TILE = 256  # pixels; larger slices repeat the fixed noise

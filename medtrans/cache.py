@@ -154,7 +154,7 @@ class VolumeCache:
         space = to_model_space(volume, entry.contrast, self.pipeline)
         masked = constant_background(volume.numpy()) is not None
         image, mask = space.image.numpy()[0], space.mask.numpy()[0]
-        plan = plan_slices(self.pipeline, image.shape)
+        [plan] = plan_slices(self.pipeline, image.shape)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(cut(image, plan)))

@@ -96,6 +96,13 @@ def translate(
     noise_steps: Annotated[int | None, typer.Option(help="Instead of the mode's.")] = None,
     eta: Annotated[float | None, typer.Option(help="0 deterministic … 1 stochastic.")] = None,
     samples: Annotated[int, typer.Option(help="Draws of the noise to average.")] = 1,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Average over slices along these, for example axial,coronal,sagittal."),
+    ] = None,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over left-right mirror images.")
+    ] = False,
     uncertainty: Annotated[
         Path | None, typer.Option(help="Write the samples' standard deviation here.")
     ] = None,
@@ -133,6 +140,8 @@ def translate(
             "noise_steps": noise_steps,
             "eta": eta,
             "samples": samples,
+            "axes": tuple(axes.split(",")) if axes else (),
+            "flips": flips,
             "seed": seed,
             "batch_size": batch_size,
         },

@@ -9,8 +9,9 @@ from typing import Any
 
 from medtrans.errors import Interrupted, MedtransError, OutputError, UsageError
 from medtrans.manifest import Manifest
+from medtrans.sampling import OnSlices
 from medtrans.settings import Settings
-from medtrans.translate import OnSlices, Translator, Written
+from medtrans.translate import Translator, Written
 from medtrans.volumes.source import ITK_OUTPUT, split_suffix
 
 _SYNTHETIC = "-synthetic"

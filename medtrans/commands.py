@@ -187,7 +187,7 @@ def evaluate_manifest(
     if manifest is None:
         raise UsageError("Give --manifest CSV, or --prediction and --reference.")
     translator = Translator.load(model, device)
-    supported = MODES if translator.noise is not None else MODES[:1]
+    supported = MODES if translator.package.noise is not None else MODES[:1]
     settings = [Settings(mode=m, seed=seed) for m in modes or supported]  # type: ignore[arg-type]
     table = evaluate_model(translator, Manifest.read(manifest), split, task, settings)
     if out is not None:

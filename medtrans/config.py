@@ -33,6 +33,8 @@ Contrast = Literal["t1", "t1c", "t2", "flair", "pd", "mr", "ct"]
 CONTRASTS: tuple[str, ...] = get_args(Contrast)
 Mode = Literal["fidelity", "balanced", "realistic"]
 MODES: tuple[str, ...] = get_args(Mode)
+Axis = Literal["sagittal", "coronal", "axial"]
+AXIS_NAMES: tuple[str, ...] = get_args(Axis)
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -103,7 +105,7 @@ class VolumeConfig(_Strict):
 
 
 class SlicesConfig(_Strict):
-    axis: Literal["sagittal", "coronal", "axial"]
+    axis: Axis
     context: Annotated[int, Field(ge=0, le=8)]
 
 

@@ -36,14 +36,17 @@ class SlicePlan:
     context: int
 
 
-def plan_slices(pipeline: Pipeline, shape: Sequence[int]) -> SlicePlan:
-    """Return the recipe's plan for a volume of this shape.
+def plan_slices(
+    pipeline: Pipeline, shape: Sequence[int], axes: Sequence[str] = ()
+) -> list[SlicePlan]:
+    """Return the plans for a volume of this shape: the recipe's, or one for each of `axes`.
 
-    A volume that is a single slice is cut across that slice, whatever axis the recipe names.
+    A volume that is a single slice is cut across that slice, whatever axis is named.
     """
     singletons = [axis for axis, size in enumerate(shape) if size == 1]
-    axis = singletons[0] if len(singletons) == 1 else AXES[pipeline.slices.axis]
-    return SlicePlan(axis, pipeline.slices.context)
+    named = [AXES[name] for name in axes or (pipeline.slices.axis,)]
+    chosen = singletons if len(singletons) == 1 else named
+    return [SlicePlan(axis, pipeline.slices.context) for axis in chosen]
 
 
 def cut(volume: NDArray[Voxel], plan: SlicePlan) -> NDArray[Voxel]:

@@ -6,6 +6,7 @@ pads to what the networks take; `to_input_space` undoes the geometry exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -152,9 +153,13 @@ def to_model_space(
     return ModelSpace(_like(image, normalised), _like(image, support), profile, steps)
 
 
-def crop(space: ModelSpace, pipeline: Pipeline, axis: int) -> ModelSpace:
-    """Cut to the foreground, and pad in-plane (across `axis`) to what the networks can halve."""
-    divisor = [1 if a == axis else pipeline.volume.divisible for a in range(3)]
+def crop(space: ModelSpace, pipeline: Pipeline, axes: Sequence[int]) -> ModelSpace:
+    """Cut to the foreground, and pad in-plane to what the networks can halve.
+
+    `axes` are those that slices are cut along; an axis that is in-plane for one of them is padded.
+    """
+    in_plane = [any(other != a for other in axes) for a in range(3)]
+    divisor = [pipeline.volume.divisible if flat else 1 for flat in in_plane]
     image, mask = space.image.numpy()[0], space.mask.numpy()[0]
     cut = _crop_of(mask, divisor)
     affine = np.asarray(space.image.affine) @ cut.shift

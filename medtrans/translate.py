@@ -6,7 +6,6 @@ Data flows one way: file -> volume -> slices -> DRDD -> slices -> volume -> file
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,20 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from medtrans import __version__
 from medtrans.config import Task, WindowScale
-from medtrans.devices import choose_device, inference_precision, slices_at_a_time
-from medtrans.diffusion import Denoiser, ResidualPredictor, SliceNoise, Steps, translate
+from medtrans.devices import choose_device
+from medtrans.diffusion import Steps
 from medtrans.errors import PackageError, UsageError
 from medtrans.foreground import Mask, constant_background, dilate, find_foreground
 from medtrans.model_folder import DEFAULT_MODEL
-from medtrans.networks import build_schedule, denoiser, inference_copy, residual_predictor
 from medtrans.package import ModelPackage, load_package
+from medtrans.sampling import OnSlices, Pass, SliceSampler, Voxels, plan_passes
 from medtrans.settings import Settings
-from medtrans.slices import SlicePlan, cut, occupied, place, plan_slices, stacks
+from medtrans.slices import plan_slices
 from medtrans.transforms import ModelSpace, crop, spacing_mm, to_input_space, to_model_space
 from medtrans.volumes import (
     Provenance,
@@ -38,10 +35,6 @@ from medtrans.volumes import (
     write_volume,
 )
 from medtrans.volumes.atomic import require_writable
-
-Voxels = NDArray[np.float32]
-OnSlices = Callable[[int, int], None]
-"""Called with the number of slices translated so far, and in all."""
 
 
 class Translation(NamedTuple):
@@ -79,9 +72,8 @@ class Prepared(NamedTuple):
     steps : Steps
     space : ModelSpace
         The input, cropped.
-    plan : SlicePlan
-    chosen : list of int
-        The slices to sample.
+    passes : list of Pass
+        What to sample.
     support : array of bool
         Shape (X, Y, Z): where the output is not background.
     warnings : tuple of str
@@ -91,8 +83,7 @@ class Prepared(NamedTuple):
     task: Task
     steps: Steps
     space: ModelSpace
-    plan: SlicePlan
-    chosen: list[int]
+    passes: list[Pass]
     support: Mask
     warnings: tuple[str, ...]
 
@@ -118,8 +109,7 @@ class Translator:
     def __init__(self, package: ModelPackage, device: torch.device) -> None:
         self.package = package
         self.device = device
-        self.precision = inference_precision(device)
-        self.schedule = build_schedule(package.pipeline)
+        self.sampler = SliceSampler(package, device)
 
     @classmethod
     def load(cls, model: str | Path = DEFAULT_MODEL, device: str = "auto") -> Translator:
@@ -133,20 +123,6 @@ class Translator:
             When the device is not there.
         """
         return cls(load_package(model), choose_device(device))
-
-    @property
-    def precision(self) -> torch.dtype:
-        """What the networks compute in; bfloat16 where the hardware has it."""
-        return self._precision
-
-    @precision.setter
-    def precision(self, dtype: torch.dtype) -> None:
-        def ready(network: nn.Module) -> nn.Module:
-            return inference_copy(network, self.device, dtype)
-
-        self._precision = dtype
-        self.residual = ready(self.package.residual)
-        self.noise = None if self.package.noise is None else ready(self.package.noise)
 
     def translate(self, image: Any, **settings: Any) -> Any:
         """Translate an image and answer in kind.
@@ -200,21 +176,22 @@ class Translator:
         task, steps = self.package.task(settings.task), self.steps(settings)
         foreground = find_foreground(volume.numpy()) if mask is None else mask
         whole = to_model_space(volume, task.source, pipeline, foreground)
-        plan = plan_slices(pipeline, whole.image.shape[1:])
-        space = crop(whole, pipeline, plan.axis)
-        chosen = occupied(space.image.numpy()[0], plan)
+        plans = plan_slices(pipeline, whole.image.shape[1:], settings.axes)
+        space = crop(whole, pipeline, [plan.axis for plan in plans])
+        passes = plan_passes(space.image.numpy()[0], plans, settings.flips)
         if mask is not None:
-            return Prepared(volume, task, steps, space, plan, chosen, mask, ())
+            return Prepared(volume, task, steps, space, passes, mask, ())
         support = dilate(foreground, pipeline.volume.dilation_mm, spacing_mm(volume))
-        warnings = self._warnings(volume)
-        return Prepared(volume, task, steps, space, plan, chosen, support, warnings)
+        return Prepared(volume, task, steps, space, passes, support, self._warnings(volume))
 
     def sample(
         self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
     ) -> list[Voxels]:
         """Run DRDD; one volume (X, Y, Z) in [-1, 1], in the networks' space, for each draw."""
-        draws = range(settings.samples)
-        return [self._sample_volume(prepared, settings, draw, on_slices) for draw in draws]
+        image = prepared.space.image.numpy()[0]
+        return self.sampler.sample(
+            image, prepared.passes, prepared.task, prepared.steps, settings, on_slices
+        )
 
     def restore(self, prepared: Prepared, draws: list[Voxels]) -> Translation:
         """Bring draws back to the input's grid and the target's unit, and average them."""
@@ -231,7 +208,7 @@ class Translator:
             deviation = np.std(stacked, axis=0, ddof=1)
             spread = to_input_space(deviation, prepared.space, outside=0) * gain
             spread[~support] = 0
-        count = len(prepared.chosen)
+        count = sum(len(one.chosen) for one in prepared.passes)
         return Translation(voxels, spread, task, prepared.steps, count, prepared.warnings)
 
     def translate_file(
@@ -279,7 +256,7 @@ class Translator:
         provenance = self.provenance(result, settings, source)
         outputs = write_volume(result.voxels, goal, source, provenance, kind=output_kind)
         if uncertainty_path is not None and result.spread is not None:
-            extra = {"Content": "standard deviation over samples", "Samples": settings.samples}
+            extra = {"Content": "standard deviation over samples", **settings.averaged_over}
             label = replace(provenance, extra=extra)
             outputs += write_volume(result.spread, uncertainty_path, source, label, kind="nifti")
         result = result._replace(warnings=(*source.warnings, *result.warnings))
@@ -298,15 +275,16 @@ class Translator:
         residual, noise = self.package.steps(settings.mode)
         residual = residual if settings.residual_steps is None else settings.residual_steps
         noise = noise if settings.noise_steps is None else settings.noise_steps
-        if noise and self.noise is None:
+        if noise and self.package.noise is None:
             raise PackageError(
                 f"The model '{self.package.name}' has no noise stage, so it can only do "
                 "--mode fidelity. Train it with --stage all for the other modes."
             )
-        if max(residual, noise) > self.schedule.last:
+        last = self.sampler.schedule.last
+        if max(residual, noise) > last:
             raise UsageError(
-                f"{max(residual, noise)} steps are more than the {self.schedule.last} time steps "
-                "of the model; ask for fewer."
+                f"{max(residual, noise)} steps are more than the {last} time steps of the model; "
+                "ask for fewer."
             )
         eta = self.package.pipeline.sampling.eta if settings.eta is None else settings.eta
         return Steps(residual, noise, eta)
@@ -328,49 +306,8 @@ class Translator:
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra={"Samples": settings.samples} if settings.samples > 1 else {},
+            extra=settings.averaged_over,
         )
-
-    def _sample_volume(
-        self, prepared: Prepared, settings: Settings, draw: int, on_slices: OnSlices | None
-    ) -> Voxels:
-        """Run DRDD on the chosen slices; the others stay background."""
-        volume, plan, total = prepared.space.image.numpy()[0], prepared.plan, len(prepared.chosen)
-        result = np.full(volume.shape, -1, dtype=np.float32)
-        height, width = cut(volume, plan).shape[1:]
-        size = settings.batch_size or slices_at_a_time(height * width, self.device)
-        correlation = self.package.pipeline.sampling.correlation_length
-        done = 0
-        for indices, stack in stacks(volume, plan, prepared.chosen, size):
-            source = torch.from_numpy(stack).to(self.device)
-            noise = SliceNoise(
-                settings.seed, draw, indices, (height, width), self.device, correlation
-            )
-            with torch.inference_mode():
-                predict, denoise = self._stages(prepared.task, source)
-                x = translate(
-                    predict,
-                    denoise,
-                    source,
-                    noise.start(),
-                    self.schedule,
-                    prepared.steps,
-                    noise.fresh,
-                )
-            place(x[:, 0].float().cpu().numpy(), indices, result, plan)
-            done += len(indices)
-            if on_slices is not None:
-                on_slices(draw * total + done, settings.samples * total)
-        return result
-
-    def _stages(self, task: Task, source: Tensor) -> tuple[ResidualPredictor, Denoiser | None]:
-        pipeline = self.package.pipeline
-        label = torch.full((len(source),), pipeline.parsed_tasks.index(task), device=self.device)
-        predict = residual_predictor(self.residual, label)
-        if self.noise is None:
-            return predict, None
-        contrast = torch.full_like(label, pipeline.targets.index(task.target))
-        return predict, denoiser(self.noise, pipeline, self.schedule, contrast, source)
 
     def _warnings(self, volume: MetaTensor) -> tuple[str, ...]:
         """Say when the input does not look like what the model was trained on."""

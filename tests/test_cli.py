@@ -15,8 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtrans import __version__, cli, listing
-from medtrans import translate as translating
+from medtrans import __version__, cli, listing, sampling
 from medtrans.config import shipped_tasks
 from medtrans.training import stages
 from tests import helpers
@@ -469,13 +468,13 @@ class TestStops:
         number: int,
         code: int,
     ) -> None:
-        original = translating.place
+        original = sampling.place
 
         def stopped(*arguments: Any, **more: Any) -> Any:
             signal.raise_signal(number)
             return original(*arguments, **more)
 
-        monkeypatch.setattr(translating, "place", stopped)
+        monkeypatch.setattr(sampling, "place", stopped)
         before = tree(head_file.parent)
         answer = medtrans("translate", head_file, "--model", identity_model, "--json")
         assert answer.code == code

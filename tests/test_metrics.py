@@ -133,7 +133,7 @@ class TestToneCurve:
 class TestCompare:
     def test_rows_for_baselines_and_modes(self, random_model: Path, cohort: Path) -> None:
         translator = Translator.load(random_model, "cpu")
-        translator.precision = torch.float32
+        translator.sampler.precision = torch.float32
         settings = [Settings(mode="fidelity"), Settings(mode="realistic")]
         told: list[int] = []
         table = evaluate_model(

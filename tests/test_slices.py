@@ -114,15 +114,20 @@ class TestOccupied:
 
 class TestPlan:
     def test_follows_the_recipe(self, pipeline: Pipeline) -> None:
-        assert plan_slices(pipeline, (10, 11, 12)) == SlicePlan(2, 1)
+        assert plan_slices(pipeline, (10, 11, 12)) == [SlicePlan(2, 1)]
 
     @pytest.mark.parametrize(("name", "axis"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
     def test_axes(self, name: str, axis: int) -> None:
         recipe = helpers.tiny_pipeline(slices={"axis": name, "context": 3})
-        assert plan_slices(recipe, (10, 11, 12)) == SlicePlan(axis, 3)
+        assert plan_slices(recipe, (10, 11, 12)) == [SlicePlan(axis, 3)]
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_a_single_slice_is_cut_across_itself(self, pipeline: Pipeline, axis: int) -> None:
         shape = [10, 11, 12]
         shape[axis] = 1
-        assert plan_slices(pipeline, shape).axis == axis
+        assert [plan.axis for plan in plan_slices(pipeline, shape)] == [axis]
+
+    def test_several_axes_but_not_across_a_single_slice(self, pipeline: Pipeline) -> None:
+        names = ("axial", "sagittal")
+        assert [p.axis for p in plan_slices(pipeline, (10, 11, 12), names)] == [2, 0]
+        assert [p.axis for p in plan_slices(pipeline, (10, 1, 12), names)] == [1]

@@ -55,7 +55,7 @@ class TestOrientations:
         np.testing.assert_allclose(np.asarray(space.image.affine), grid, atol=1e-9)
         assert np.argmax(space.image.numpy()[0]) == np.argmax(head)  # the marker is on the right
 
-        cropped = crop(space, linear, axis=2)
+        cropped = crop(space, linear, [2])
         back = to_input_space(cropped.image.numpy()[0], cropped)
         expected, _ = helpers.stored_as(space.image.numpy()[0], grid, order, signs)
         assert back.shape == voxels.shape
@@ -72,7 +72,7 @@ class TestOrientations:
         pipeline = helpers.linear_pipeline(volume={"spacing_mm": [1.1, 0.9, 0.0]})
         head = np.repeat(np.repeat(helpers.marked_head(), 2, 0), 2, 1)
         voxels, affine = helpers.stored_as(head, make_affine(spacing, tilt), order, signs)
-        space = crop(to_model_space(helpers.volume(voxels, affine), "t1", pipeline), pipeline, 2)
+        space = crop(to_model_space(helpers.volume(voxels, affine), "t1", pipeline), pipeline, [2])
         new = spacing_mm(space.image)
         assert new[:2] == pytest.approx((1.1, 0.9))
         assert new[2] == pytest.approx(spacing[2])
@@ -136,7 +136,7 @@ class TestModelSpace:
     def test_does_not_change_its_input(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()
         given = helpers.volume(head.copy(), np.diag([-1.0, 1, 1, 1]))
-        space = crop(to_model_space(given, "t1", pipeline), pipeline, 2)
+        space = crop(to_model_space(given, "t1", pipeline), pipeline, [2])
         to_input_space(space.image.numpy()[0], space)
         assert np.array_equal(given.numpy(), head)
         assert given.shape == head.shape
@@ -144,7 +144,7 @@ class TestModelSpace:
 
 class TestCrop:
     def space(self, pipeline: Pipeline, head: np.ndarray, axis: int) -> tuple[MetaTensor, ...]:
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, axis)
+        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [axis])
         return space.image, space.mask
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -168,13 +168,13 @@ class TestCrop:
     def test_foreground_at_the_edge_of_the_volume(self, pipeline: Pipeline) -> None:
         head = np.random.default_rng(0).random((6, 7, 5)).astype(np.float32)
         head[0] = 0
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, 2)
+        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [2])
         assert space.image.shape[1:] == (8, 8, 5)
         assert to_input_space(space.image.numpy()[0], space).shape == head.shape
 
     def test_single_slice(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()[:, 6:7, :]
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, 1)
+        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [1])
         assert space.image.shape[2] == 1
         assert to_input_space(space.image.numpy()[0], space).shape == head.shape
 
@@ -186,6 +186,6 @@ def test_what_lies_outside_the_crop_comes_back_as_background() -> None:
     head[11:27, 11:27, 11:27] = 1000
     head[11:27, 11:27, 12] = 500
     affine = np.diag([0.45, 0.45, 0.45, 1])
-    space = crop(to_model_space(helpers.volume(head, affine), "t1", pipeline), pipeline, 2)
+    space = crop(to_model_space(helpers.volume(head, affine), "t1", pipeline), pipeline, [2])
     back = to_input_space(np.full(space.image.shape[1:], -1, dtype=np.float32), space)
     np.testing.assert_allclose(back, -1, atol=1e-5)

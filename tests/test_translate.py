@@ -41,7 +41,7 @@ def identity(identity_model: Path) -> Translator:
 @pytest.fixture(scope="module")
 def random(random_model: Path) -> Translator:
     translator = Translator.load(random_model, "cpu")
-    translator.precision = torch.float32  # bf16 rounds differently from batch to batch
+    translator.sampler.precision = torch.float32  # bf16 rounds differently from batch to batch
     return translator
 
 
@@ -120,16 +120,40 @@ class TestModes:
     def test_calls_the_networks_as_often_as_documented(
         self, random: Translator, head: MetaTensor, mode: str
     ) -> None:
-        with Calls(random.residual) as residual, Calls(random.noise) as noise:
+        with Calls(random.sampler.residual) as residual, Calls(random.sampler.noise) as noise:
             result = random.translate_volume(head, Settings(mode=mode, batch_size=100))
         assert (len(residual.inputs), len(noise.inputs)) == MODES[mode]
         assert result.steps[:2] == MODES[mode]
 
     def test_steps_can_be_chosen(self, random: Translator, head: MetaTensor) -> None:
         settings = Settings(residual_steps=3, noise_steps=4, batch_size=100)
-        with Calls(random.residual) as residual, Calls(random.noise) as noise:
+        with Calls(random.sampler.residual) as residual, Calls(random.sampler.noise) as noise:
             random.translate_volume(head, settings)
         assert (len(residual.inputs), len(noise.inputs)) == (3, 4)
+
+    def test_averages_are_means_of_their_passes(self, random: Translator, head: MetaTensor) -> None:
+        names = ("axial", "coronal", "sagittal")
+        alone = [random.translate_volume(head, Settings(axes=(name,))) for name in names]
+        together = random.translate_volume(head, Settings(axes=names))
+        assert together.slices == sum(one.slices for one in alone)
+        assert not np.allclose(alone[0].voxels, alone[1].voxels)
+        lowest, highest = (f([one.voxels for one in alone], axis=0) for f in (np.min, np.max))
+        inside = alone[0].voxels > 0
+        tolerance = 1e-3 * highest.max()
+        assert (together.voxels >= lowest - tolerance)[inside].mean() > 0.95
+        assert (together.voxels <= highest + tolerance)[inside].mean() > 0.95
+
+    def test_a_mirrored_input_gives_the_mirrored_mean(
+        self, random: Translator, head: MetaTensor
+    ) -> None:
+        mirrored = helpers.volume(head.numpy()[::-1].copy(), np.asarray(head.affine))
+
+        def asymmetry(flips: bool) -> float:
+            settings = Settings(flips=flips, samples=4)
+            one, other = (random.translate_volume(v, settings).voxels for v in (head, mirrored))
+            return float(np.abs(one - other[::-1]).mean())
+
+        assert asymmetry(flips=True) < 0.8 * asymmetry(flips=False)
 
     def test_modes_differ(self, random: Translator, head: MetaTensor) -> None:
         results = [random.translate_volume(head, Settings(mode=mode)).voxels for mode in MODES]
@@ -162,17 +186,17 @@ class TestRandomness:
     ) -> None:
         starts = []
         for size in (1, 5, 100):
-            with Calls(random.residual) as calls:
+            with Calls(random.sampler.residual) as calls:
                 random.translate_volume(head, Settings(batch_size=size))
             starts.append(torch.cat(calls.inputs))
         assert torch.equal(starts[0], starts[1])
         assert torch.equal(starts[0], starts[2])
 
     def test_noise_belongs_to_the_slice(self, random: Translator, head: MetaTensor) -> None:
-        with Calls(random.residual) as calls:
+        with Calls(random.sampler.residual) as calls:
             random.translate_volume(head, Settings(seed=5, batch_size=100))
         x, y = calls.inputs[0][:, 0], calls.inputs[0][:, 2]
-        found = (x - y) / random.schedule.sigma
+        found = (x - y) / random.sampler.schedule.sigma
         occupied = np.flatnonzero(head.numpy().any((0, 1)))
         first = int(occupied[0])  # the crop starts there
         expected = slice_noise(5, [int(i) - first for i in occupied], x.shape[1:], "start 0")
@@ -501,6 +525,11 @@ class TestSettings:
         steps = random.steps(Settings(**{key: 1000}))
         assert getattr(steps, key.removesuffix("_steps")) == 1000
 
+    @pytest.mark.parametrize("axes", [("axial", "axial"), ("transverse",)])
+    def test_axes(self, axes: tuple[str, ...]) -> None:
+        with pytest.raises(UsageError, match="axes are one or more of"):
+            Settings(axes=axes)
+
     def test_unknown_task(self, random: Translator, head: MetaTensor) -> None:
         with pytest.raises(PackageError, match="not trained for t2-to-t1"):
             random.translate_volume(head, Settings(task="t2-to-t1"))
@@ -588,6 +617,6 @@ def test_a_copied_model_translates_the_same(
 ) -> None:
     shutil.copytree(random_model, tmp_path / "copy")
     copy = Translator.load(tmp_path / "copy", "cpu")
-    copy.precision = torch.float32
+    copy.sampler.precision = torch.float32
     one, two = (t.translate_volume(head, Settings()).voxels for t in (random, copy))
     assert np.array_equal(one, two)

@@ -97,13 +97,12 @@ class Laps:
 def measure_parts(image: Path, model: str, mode: Any) -> dict[str, Any]:
     """Do what `translate_file` does, one part after the other."""
     lap = Laps()
-    from medtrans import slices
-    from medtrans import translate as module
+    from medtrans import sampling, slices, translate
     from medtrans.settings import Settings
     from medtrans.volumes import read_volume, write_volume
 
     lap("import")
-    translator = module.Translator.load(model, "cpu")
+    translator = translate.Translator.load(model, "cpu")
     lap("load model")
     volume = read_volume(image)
     lap("read")
@@ -117,7 +116,7 @@ def measure_parts(image: Path, model: str, mode: Any) -> dict[str, Any]:
         place(*arguments)
         reassembled[0] += time.perf_counter() - start
 
-    with patch.object(module, "place", timed):
+    with patch.object(sampling, "place", timed):
         draws = translator.sample(prepared, settings)
     lap("network")
     lap.seconds["network"] -= reassembled[0]
