@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -14,12 +16,13 @@ DEVICES = ("auto", "cpu", "cuda")
 _CPU_PIXELS = 8 * 192 * 192  # a batch that keeps two cores busy, in about 0.3 GB
 _BYTES_PER_PIXEL = 1200  # of activations at their peak, measured on the shipped networks
 _MOST_SLICES = 64
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda"; auto is CUDA where there is one.
 
-    On the CPU torch's threads are fitted to what the process may use.
+    On the CPU torch's threads are fitted to what the process may use, and freed memory is kept.
 
     Raises
     ------
@@ -38,6 +41,7 @@ def choose_device(wanted: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         fit_threads()
+        keep_freed_memory()
     return torch.device(f"{name}:{index}" if index else name)
 
 
@@ -62,6 +66,18 @@ def fit_threads() -> int:
     if "OMP_NUM_THREADS" not in os.environ and allowed < torch.get_num_threads():
         torch.set_num_threads(allowed)
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc reuse freed activations instead of giving them back; False without glibc.
+
+    A training step otherwise asks the system for the same pages again at every layer: 15 000 page
+    faults and a tenth of its time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

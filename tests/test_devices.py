@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from medtrans.devices import choose_device, fit_threads, slices_at_a_time, usable_cores
+from medtrans.devices import (
+    choose_device,
+    fit_threads,
+    keep_freed_memory,
+    slices_at_a_time,
+    usable_cores,
+)
 from medtrans.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -67,3 +73,20 @@ def test_batches_shrink_as_slices_grow() -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] == 8
     assert sizes[-1] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="page faults are Linux's")
+def test_freed_memory_is_used_again() -> None:
+    import resource
+
+    if not keep_freed_memory():
+        pytest.skip("no glibc")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(20 * 2**20, dtype=torch.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 1000
