@@ -18,7 +18,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from medtrans.cohort import jobs_from_inputs, make_folder
-from medtrans.config import Mode, pipeline_from_dict
+from medtrans.config import Mode
 from medtrans.devices import choose_device
 from medtrans.diffusion import Steps, slice_noise, translate
 from medtrans.errors import MedtransError, PackageError
@@ -31,6 +31,7 @@ from medtrans.networks import (
 )
 from medtrans.package import ModelPackage, load_package
 from medtrans.progress import say
+from medtrans.recipes import pipeline_from_dict
 from medtrans.sampling import Voxels
 from medtrans.settings import Settings
 from medtrans.translate import Prepared, Translation, Translator

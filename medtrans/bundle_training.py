@@ -18,9 +18,10 @@ from torch import distributed
 from torch.utils.data import Dataset
 
 from medtrans.cache import VolumeCache
-from medtrans.config import STAGES, Pipeline, pipeline_from_dict
+from medtrans.config import STAGES, Pipeline
 from medtrans.manifest import Manifest
 from medtrans.progress import say
+from medtrans.recipes import pipeline_from_dict
 from medtrans.training.data import RandomSlices
 from medtrans.training.examples import residual_examples, select_data
 from medtrans.training.run import TrainingPlan, train

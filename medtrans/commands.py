@@ -12,21 +12,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medtrans.cohort import Job, jobs_from_inputs, jobs_from_manifest, make_folder, translate_cohort
-from medtrans.config import (
-    MODES,
-    STAGES,
-    Pipeline,
-    Task,
-    load_pipeline,
-    pipeline_from_dict,
-    shipped_tasks,
-)
+from medtrans.config import MODES, STAGES, Pipeline, Task
 from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, MedtransError, UsageError
 from medtrans.manifest import Manifest
 from medtrans.package import (
     load_package,
 )
 from medtrans.progress import say, track
+from medtrans.recipes import load_pipeline, pipeline_from_dict, shipped_tasks
 from medtrans.settings import Settings
 from medtrans.translate import Translator, Written
 from medtrans.volumes import read_volume

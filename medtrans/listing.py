@@ -9,9 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from medtrans.config import Task, shipped_tasks
+from medtrans.config import Task
 from medtrans.model_folder import DEFAULT_MODEL, find_package, read_metadata, shipped_models
 from medtrans.progress import track
+from medtrans.recipes import shipped_tasks
 from medtrans.volumes.describe import describe
 
 

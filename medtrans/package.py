@@ -22,11 +22,12 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from medtrans.bundle_files import METADATA, Documents, package_texts
-from medtrans.config import Mode, Pipeline, Task, pipeline_from_dict
+from medtrans.config import Mode, Pipeline, Task
 from medtrans.errors import ConfigError, OutputError, PackageError
 from medtrans.intensity import Profile
 from medtrans.model_folder import DEFAULT_MODEL, FORMAT, find_package, read_metadata
 from medtrans.networks import noise_network, residual_network
+from medtrans.recipes import pipeline_from_dict
 from medtrans.volumes.atomic import replacing_folder
 
 # What JSON of another shape, or tensors of another network, make the code below raise.

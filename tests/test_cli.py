@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from medtrans import __version__, cli, listing, sampling
-from medtrans.config import shipped_tasks
+from medtrans.recipes import shipped_tasks
 from medtrans.training import stages
 from tests import helpers
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from medtrans.config import MODES, Task, load_pipeline, pipeline_from_dict, shipped_tasks
+from medtrans.config import MODES, Task
 from medtrans.errors import ConfigError, UsageError
+from medtrans.recipes import load_pipeline, pipeline_from_dict, shipped_tasks
 from medtrans.resources import shipped
 
 

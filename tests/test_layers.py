@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("networks",),
     ("diffusion", "fast_norm"),
     ("settings",),
+    ("recipes",),
     ("config",),
     ("denoiser_config",),
     ("errors", "resources"),

@@ -12,13 +12,13 @@ from PIL import Image
 
 from medtrans import cli
 from medtrans.cache import VolumeCache
-from medtrans.config import load_pipeline
 from medtrans.diffusion import noise_criterion
 from medtrans.diffusion.noise_level import median_distance, squared_mmd
 from medtrans.errors import ConfigError
 from medtrans.manifest import Manifest
 from medtrans.networks import build_schedule
 from medtrans.package import load_package
+from medtrans.recipes import load_pipeline
 from medtrans.training import noise_level
 from medtrans.training.noise_level import measure_noise_level
 from medtrans.training.run import TrainingPlan, train

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from medtrans.cache import VolumeCache
-from medtrans.config import Pipeline, Task, load_pipeline
+from medtrans.config import Pipeline, Task
 from medtrans.manifest import Manifest
+from medtrans.recipes import load_pipeline
 from medtrans.training.data import Example
 from medtrans.training.examples import (
     StageExamples,

@@ -13,7 +13,7 @@ from torch import nn
 
 from medtrans import __version__
 from medtrans.cache import VolumeCache
-from medtrans.config import Pipeline, StageName, pipeline_from_dict
+from medtrans.config import Pipeline, StageName
 from medtrans.denoiser_config import DenoiserConfig
 from medtrans.devices import choose_device
 from medtrans.errors import OutputError, TrainingError
@@ -28,6 +28,7 @@ from medtrans.networks import (
 )
 from medtrans.package import load_package, save_package
 from medtrans.progress import say
+from medtrans.recipes import pipeline_from_dict
 from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights, read_tensors
 from medtrans.training.examples import (
