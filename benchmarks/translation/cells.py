@@ -95,11 +95,11 @@ def _baseline(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
     stage = BASELINES[cell.method](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
-    weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
+    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
     if cell.method == "rddm":
-        network = _filled(rddm_network(pipeline, 0), weights)
+        network = filled(rddm_network(pipeline, 0), weights)
         return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
-    network = _filled(residual_network(pipeline, 0), weights)
+    network = filled(residual_network(pipeline, 0), weights)
     return {("", 1): lambda source, eps: regress(network, source)}
 
 
@@ -111,8 +111,8 @@ def _drdd(
     noise = _noise(cell, pipeline, data, folder) if needed else None
     examples = data.residual(cell.pairs, cell.seed)
     stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
-    weights = _fit(stage, pipeline, folder / cell.name, cell.seed)
-    residual = _filled(residual_network(pipeline, 0), weights)
+    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
+    residual = filled(residual_network(pipeline, 0), weights)
     predictors: dict[tuple[str, int], Predict] = {}
     for mode, taken in steps.items():
         over = mode.partition(" ")[2]
@@ -131,15 +131,15 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
     paired = pipeline.noise.sees_source and pipeline.noise.pseudo_until < 1
     pairs = cell.pairs if paired else "unpaired"
     name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
-    return _filled(noise_network(pipeline, 0), _fit(stage, pipeline, folder / name, cell.seed))
+    return filled(noise_network(pipeline, 0), fitted(stage, pipeline, folder / name, cell.seed))
 
 
-def _fit(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
+def fitted(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
     with StopSignal() as stop:
         return fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
 
 
-def _filled(network: nn.Module, weights: Weights) -> nn.Module:
+def filled(network: nn.Module, weights: Weights) -> nn.Module:
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 

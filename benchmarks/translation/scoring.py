@@ -29,7 +29,7 @@ def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, An
     Inside the target's foreground and whole, raw and after a least-squares linear fit; texture
     after the fit.
     """
-    source, target = (_slices(example, key) for key in ("source", "target"))
+    source, target = (slices_of(example, key) for key in ("source", "target"))
     start = time.process_time()
     predicted = translate_slices(predict, source, seed)
     seconds = time.process_time() - start
@@ -72,7 +72,8 @@ def translate_slices(
     return np.concatenate(done)
 
 
-def _slices(example: Example, key: str) -> NDArray[np.float32]:
+def slices_of(example: Example, key: str) -> NDArray[np.float32]:
+    """Read all slices with foreground, cut to its box and padded; (n, 2k + 1, H, W) in [-1, 1]."""
     lead = example.lead
     corner = (lead.box[0][0], lead.box[1][0])
     size = tuple(-(-(end - start) // _STRIDE) * _STRIDE for start, end in lead.box)

@@ -1,0 +1,91 @@
+"""One model for twelve tasks against twelve models: a table and a picture.
+
+`python -m benchmarks.translation.unified --manifest brain.csv`; writes unified.csv and
+docs/pictures/unified.png. Fidelity mode, all pairs; the unified model takes four times the
+iterations of one single-task model, a third of what the twelve take together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.translation.cells import filled, fitted
+from benchmarks.translation.cohorts import HERE, Cohort, CohortData
+from benchmarks.translation.methods import Predict, drdd_predict
+from benchmarks.translation.scoring import score_subject, slices_of, translate_slices
+from medtrans.diffusion import Steps
+from medtrans.networks import residual_network
+from medtrans.pictures import save_grid
+from medtrans.recipes import load_pipeline
+from medtrans.training.data import Example
+from medtrans.training.stages import residual_stage
+
+RESULTS = HERE / "unified.csv"
+PICTURE = HERE.parents[1] / "docs" / "pictures" / "unified.png"
+_TIMES = 4  # iterations of the unified model, in those of a single-task model
+
+
+def main() -> None:
+    """Train what is not trained yet, score it and draw it."""
+    parser = argparse.ArgumentParser(prog="benchmarks.translation.unified")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    tasks = load_pipeline("brain-mri").parsed_tasks
+    every = {"tasks": [str(task) for task in tasks]}
+    rows: list[dict[str, Any]] = []
+    tiles = []
+    for task in tasks:
+        cohort = Cohort("brain", task, arguments.manifest, {})
+        models = {
+            "single": _model(cohort, {}, str(task), arguments),
+            "unified": _model(cohort, every, "unified", arguments),
+        }
+        data = CohortData(cohort, cohort.pipeline(), arguments.folder)
+        for subject, example in data.scored("test"):
+            for name, predict in models.items():
+                scores = score_subject(predict, example, arguments.seed)
+                rows.append({"task": str(task), "model": name, "subject": subject, **scores})
+            if subject == rows[0]["subject"]:
+                tiles.append(_tiles(models, example))
+        pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.5g")
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    save_grid(PICTURE, tiles, ["source", "single-task", "unified", "target"], scale=2)
+    print(pd.DataFrame(rows).pivot_table("psnr_fit", "task", "model", sort=False).round(2))
+
+
+def _model(
+    cohort: Cohort, changes: dict[str, Any], name: str, arguments: argparse.Namespace
+) -> Predict:
+    pipeline = cohort.pipeline(changes)
+    if changes:
+        iterations = _TIMES * pipeline.residual.iterations
+        pipeline = cohort.pipeline({**changes, "residual": {"iterations": iterations}})
+    examples = CohortData(cohort, pipeline, arguments.folder).residual("all", arguments.seed)
+    stage = residual_stage(pipeline, examples.train, [], arguments.seed, None)
+    folder = arguments.folder / "unified" / name / str(arguments.seed)
+    network = residual_network(pipeline, 0)
+    network = filled(network, fitted(stage, pipeline, folder, arguments.seed))
+    return drdd_predict(network, None, pipeline, cohort.task, Steps(1, 0))
+
+
+def _tiles(models: dict[str, Predict], example: Example) -> list[NDArray[np.float32]]:
+    """Give the middle slice: source, what each model makes of it, target."""
+    source, target = slices_of(example, "source"), slices_of(example, "target")
+    middle = slice(len(source) // 2, len(source) // 2 + 1)
+    made = [translate_slices(predict, source[middle], 0)[0] for predict in models.values()]
+    planes = [source[middle][0, source.shape[1] // 2], *made, target[middle][0, 0]]
+    return [np.flip((plane.T + 1) / 2, (0, 1)) for plane in planes]
+
+
+if __name__ == "__main__":
+    main()
