@@ -1,8 +1,8 @@
 """DRDD in continuous time: two stochastic differential equations that never mix.
 
 The paper's Appendix A.4 (Eq. 41-44) decouples a mean-reverting SDE. What is built here follows from
-two requirements, that the marginals be exactly Eq. 2 and Eq. 3; the derivation is ours, made without
-the appendix at hand.
+two requirements, that the marginals be exactly Eq. 2 and Eq. 3; the derivation is ours, made
+without the appendix at hand.
 
 Noise, variance exploding:     dx = g_t dw,                 beta_bar_t^2 = integral of g^2.
 Residual, mean reverting:      dx = theta_t (mu - x) dt,    mu = y + sigma eps,
