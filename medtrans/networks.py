@@ -18,11 +18,11 @@ from medtrans.diffusion import (
     ResidualPredictor,
     Schedule,
     edm_denoiser,
-    estimate_x0,
     flow_denoiser,
     linear_alphas_cumprod,
     linear_variance_schedule,
     scaled_linear_alphas_cumprod,
+    ve_denoiser,
     vp_denoiser,
 )
 from medtrans.fast_norm import use_fast_norms
@@ -160,12 +160,7 @@ def denoiser(
         return _foreign_denoiser(noise_predictor(network), pipeline.denoiser.training)
     shown = source if pipeline.noise.sees_source else None
     predict = noise_predictor(network, contrast, shown)
-
-    def denoise(x: Tensor, level: Tensor) -> Tensor:
-        answer = predict(x, schedule.noise_time(level))
-        return estimate_x0(pipeline.noise.prediction, answer, x, level)
-
-    return denoise
+    return ve_denoiser(predict, schedule, pipeline.noise.prediction)
 
 
 def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:

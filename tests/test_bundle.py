@@ -24,7 +24,7 @@ from medtrans.bundle_files import Documents
 from medtrans.bundle_training import Trainer, TrainingPatches
 from medtrans.cli import app
 from medtrans.config import Pipeline
-from medtrans.diffusion import Steps, slice_noise, translate, ve_epsilon
+from medtrans.diffusion import Steps, slice_noise, translate, ve_denoiser
 from medtrans.errors import (
     MedtransError,
     OutputError,
@@ -237,7 +237,7 @@ class TestNetwork:
         with torch.inference_mode():
             expected = translate(
                 residual_predictor(package.residual),
-                ve_epsilon(noise_predictor(package.noise), network.schedule),
+                ve_denoiser(noise_predictor(package.noise), network.schedule),
                 image,
                 noise,
                 network.schedule,

@@ -14,7 +14,7 @@ from medtrans.diffusion import (
     linear_alphas_cumprod,
     linear_variance_schedule,
     scaled_linear_alphas_cumprod,
-    ve_epsilon,
+    ve_denoiser,
     vp_denoiser,
 )
 
@@ -66,7 +66,7 @@ def ve_network(x: Tensor, time: Tensor) -> Tensor:
 
 
 ADAPTERS: dict[str, Denoiser] = {
-    "ve": ve_epsilon(ve_network, linear_variance_schedule(5.0)),
+    "ve": ve_denoiser(ve_network, linear_variance_schedule(5.0)),
     "vp epsilon": vp_denoiser(vp_network("epsilon"), ALPHAS, "epsilon"),
     "vp v": vp_denoiser(vp_network("v_prediction"), ALPHAS, "v_prediction"),
     "vp sample": vp_denoiser(vp_network("sample"), ALPHAS, "sample"),

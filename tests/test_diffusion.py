@@ -23,7 +23,7 @@ from medtrans.diffusion import (
     residual_loss,
     slice_noise,
     translate,
-    ve_epsilon,
+    ve_denoiser,
 )
 from medtrans.diffusion.randomness import correlated_slice_noise
 
@@ -329,12 +329,12 @@ class TestRemoveNoise:
         self, images: dict[str, Tensor], schedule: Schedule, steps: int
     ) -> None:
         x0, eps = images["x0"], images["eps"]
-        denoise = ve_epsilon(lambda x, time: eps, schedule)
+        denoise = ve_denoiser(lambda x, time: eps, schedule)
         found = remove_noise(x0 + schedule.sigma * eps, denoise, schedule, steps)
         torch.testing.assert_close(found, x0, rtol=0, atol=1e-6)
 
 
-def test_ve_epsilon_subtracts_the_noise_at_its_level(
+def test_ve_denoiser_subtracts_the_noise_at_its_level(
     images: dict[str, Tensor], schedule: Schedule
 ) -> None:
     level = torch.tensor([0.0, 0.1, 0.2, 0.25])
@@ -344,7 +344,7 @@ def test_ve_epsilon_subtracts_the_noise_at_its_level(
         seen.append(time)
         return images["eps"]
 
-    x0 = ve_epsilon(predict, schedule)(add_noise(images["x0"], images["eps"], level), level)
+    x0 = ve_denoiser(predict, schedule)(add_noise(images["x0"], images["eps"], level), level)
     torch.testing.assert_close(x0, images["x0"])
     torch.testing.assert_close(seen[0], torch.tensor([0.0, 400.0, 800.0, 1000.0]))
 
@@ -356,7 +356,7 @@ class TestTranslate:
     ) -> None:
         found = translate(
             lambda *_: images["residual"],
-            ve_epsilon(lambda *_: images["eps"], schedule),
+            ve_denoiser(lambda *_: images["eps"], schedule),
             images["source"],
             images["eps"],
             schedule,

@@ -14,7 +14,7 @@ from medtrans.diffusion.denoisers import (
     flow_denoiser,
     linear_alphas_cumprod,
     scaled_linear_alphas_cumprod,
-    ve_epsilon,
+    ve_denoiser,
     vp_denoiser,
 )
 from medtrans.diffusion.noise_level import Criterion, noise_criterion
@@ -83,6 +83,6 @@ __all__ = [
     "scaled_linear_alphas_cumprod",
     "slice_noise",
     "translate",
-    "ve_epsilon",
+    "ve_denoiser",
     "vp_denoiser",
 ]

@@ -13,26 +13,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from medtrans.diffusion.predictions import Prediction, estimate_x0, per_image, preconditioned
 from medtrans.diffusion.processes import NoisePredictor
 from medtrans.diffusion.schedules import Schedule
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (B, C, H, W), level (B,): the standard deviation of its noise) -> estimate of x0."""
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+VpPrediction = Literal["epsilon", "v_prediction", "sample"]  # as MONAI's schedulers call them
 
 
-def ve_epsilon(predict: NoisePredictor, schedule: Schedule) -> Denoiser:
-    """DRDD's own noise network, which predicts eps of x = x0 + beta_bar eps (Eq. 2)."""
+def ve_denoiser(predict: NoisePredictor, schedule: Schedule, kind: Prediction = "eps") -> Denoiser:
+    """Use DRDD's own noise network, trained on x = x0 + beta_bar eps (Eq. 2) to predict `kind`."""
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
-        eps = predict(x, schedule.noise_time(level))
-        return x - _per_image(level, x) * eps
+        return estimate_x0(kind, predict(x, schedule.noise_time(level)), x, level)
 
     return denoise
 
 
 def vp_denoiser(
-    predict: NoisePredictor, alphas_cumprod: Tensor, prediction: Prediction
+    predict: NoisePredictor, alphas_cumprod: Tensor, prediction: VpPrediction
 ) -> Denoiser:
     """Use a network of DDPM (Ho et al., arXiv 2006.11239).
 
@@ -53,8 +53,8 @@ def vp_denoiser(
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         time = _interpolate(level.double().log(), levels.to(level.device))
-        signal = _per_image((1 + level.double() ** 2).rsqrt(), x)  # sqrt(a)
-        noise = _per_image(level, x) * signal  # sqrt(1 - a)
+        signal = per_image((1 + level.double() ** 2).rsqrt(), x)  # sqrt(a)
+        noise = per_image(level, x) * signal  # sqrt(1 - a)
         z = signal * x
         given = predict(z, time.float())
         if prediction == "epsilon":
@@ -71,10 +71,9 @@ def edm_denoiser(predict: NoisePredictor, data_std: float) -> Denoiser:
     """
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
-        noise = _per_image(level, x)
-        total = noise**2 + data_std**2
-        given = predict(x / total.sqrt(), level.log() / 4)
-        return data_std**2 / total * x + noise * data_std / total.sqrt() * given
+        noise = per_image(level, x)
+        given = predict(x / (noise**2 + data_std**2).sqrt(), level.log() / 4)
+        return preconditioned(given, x, noise, data_std)
 
     return denoise
 
@@ -89,7 +88,7 @@ def flow_denoiser(predict: NoisePredictor, time_scale: float) -> Denoiser:
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         share = level / (1 + level)
-        s = _per_image(share, x)
+        s = per_image(share, x)
         z = (1 - s) * x
         return z + s * predict(z, share * time_scale)
 
@@ -112,7 +111,3 @@ def _interpolate(value: Tensor, rising: Tensor) -> Tensor:
     above = torch.searchsorted(rising, value.contiguous()).clamp(1, len(rising) - 1)
     low, high = rising[above - 1], rising[above]
     return (above - 1 + (value - low) / (high - low)).clamp(0, len(rising) - 1)
-
-
-def _per_image(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like).view(-1, *[1] * (like.ndim - 1))

@@ -21,19 +21,24 @@ def prediction_target(kind: Prediction, x0: Tensor, eps: Tensor, level: Tensor) 
         return eps
     if kind == "x0":
         return x0
-    b = _per_image(level, x0)
+    b = per_image(level, x0)
     return (b * x0 / DATA_STD - DATA_STD * eps) / (DATA_STD**2 + b**2).sqrt()
 
 
 def estimate_x0(kind: Prediction, answer: Tensor, x: Tensor, level: Tensor) -> Tensor:
     """Turn the network's answer at x into an estimate of x0; the inverse of `prediction_target`."""
-    b = _per_image(level, x)
+    b = per_image(level, x)
     if kind == "eps":
         return x - b * answer
     if kind == "x0":
         return answer
-    total = DATA_STD**2 + b**2
-    return DATA_STD**2 / total * x + b * DATA_STD / total.sqrt() * answer
+    return preconditioned(answer, x, b, DATA_STD)
+
+
+def preconditioned(answer: Tensor, x: Tensor, level: Tensor, data_std: float) -> Tensor:
+    """EDM's estimate of x0, c_skip x + c_out answer; `level` broadcasts against x."""
+    total = data_std**2 + level**2
+    return data_std**2 / total * x + level * data_std / total.sqrt() * answer
 
 
 def min_snr_weight(kind: Prediction, level: Tensor, limit: float) -> Tensor:
@@ -46,5 +51,6 @@ def min_snr_weight(kind: Prediction, level: Tensor, limit: float) -> Tensor:
     return snr.clamp(max=limit) / scale
 
 
-def _per_image(value: Tensor, like: Tensor) -> Tensor:
+def per_image(value: Tensor, like: Tensor) -> Tensor:
+    """Shape (B,) -> (B, 1, …), with the type and on the device of `like`."""
     return value.to(like).view(-1, *[1] * (like.ndim - 1))

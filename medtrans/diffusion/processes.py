@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from medtrans.diffusion.predictions import (
     Prediction,
     min_snr_weight,
+    per_image,
     prediction_target,
 )
 from medtrans.diffusion.schedules import Schedule
@@ -27,12 +28,12 @@ ResidualPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def add_noise(x0: Tensor, eps: Tensor, beta_bar: Tensor) -> Tensor:
     """Noise diffusion (Eq. 2): x0 + beta_bar eps."""
-    return x0 + _per_image(beta_bar, x0) * eps
+    return x0 + per_image(beta_bar, x0) * eps
 
 
 def add_residual(x0: Tensor, eps: Tensor, residual: Tensor, sigma: float, alpha: Tensor) -> Tensor:
     """Residual diffusion (Eq. 3, 4): x0 + sigma eps + alpha_bar r, which ends at y + sigma eps."""
-    return x0 + sigma * eps + _per_image(alpha, x0) * residual
+    return x0 + sigma * eps + per_image(alpha, x0) * residual
 
 
 def noise_loss(
@@ -91,10 +92,6 @@ def middle(source: Tensor) -> Tensor:
     """Return y, the middle slice of a (B, 2k + 1, H, W) stack, as (B, 1, H, W)."""
     centre = source.shape[1] // 2
     return source[:, centre : centre + 1]
-
-
-def _per_image(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like).view(-1, *[1] * (like.ndim - 1))
 
 
 def distance(predicted: Tensor, truth: Tensor, loss: Loss, weight: Tensor | None = None) -> Tensor:
