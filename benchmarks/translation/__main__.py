@@ -76,10 +76,16 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows; two processes may do so at the same time."""
     with path.open("a", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        writer = csv.DictWriter(file, list(rows[0]))
-        if file.tell() == 0:
+        known = _header(path)
+        writer = csv.DictWriter(file, known or list(rows[0]))  # refuses columns it does not know
+        if not known:
             writer.writeheader()
         writer.writerows(_rounded(row) for row in rows)
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(newline="") as file:
+        return next(csv.reader(file), [])
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -44,6 +44,7 @@ BASELINES = {
     "rddm": rddm,
 }
 _RDDM_STEPS = 4
+_SECONDS = "cpu_seconds.txt"
 _DEVICE = torch.device("cpu")
 
 
@@ -67,16 +68,23 @@ def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
     """Train what is not trained yet, and score it; a row for each subject and mode."""
     pipeline = cell.cohort.pipeline(cell.variant)
     data = CohortData(cell.cohort, pipeline, folder)
-    rows: list[dict[str, Any]] = []
-    start = time.process_time()
     predictors = _predictors(cell, pipeline, data, folder)
-    seconds = time.process_time() - start
-    for subject, example in data.scored(split):
-        for (mode, calls), predict in predictors.items():
-            scores = score_subject(predict, example, cell.seed)
-            rows.append({"subject": subject, "mode": mode, "network_calls": calls, **scores})
-    facts = {"iterations": pipeline.residual.iterations, "batch": pipeline.residual.batch_size}
-    return [{**row, **facts, "train_seconds": round(seconds, 1)} for row in rows]
+    facts = {
+        "iterations": pipeline.residual.iterations,
+        "batch": pipeline.residual.batch_size,
+        "train_seconds": _read_seconds(folder / cell.name),
+    }
+    return [
+        {
+            "subject": subject,
+            "mode": mode,
+            "network_calls": calls,
+            **score_subject(predict, example, cell.seed),
+            **facts,
+        }
+        for subject, example in data.scored(split)
+        for (mode, calls), predict in predictors.items()
+    ]
 
 
 def _predictors(
@@ -135,8 +143,18 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
 
 
 def fitted(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
+    """Train a stage, or read what an earlier call has trained; keeps the CPU time beside it."""
+    start, before = time.process_time(), _read_seconds(folder)
     with StopSignal() as stop:
-        return fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
+        weights = fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
+    if before is None:
+        (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
+    return weights
+
+
+def _read_seconds(folder: Path) -> float | None:
+    path = folder / _SECONDS
+    return float(path.read_text()) if path.is_file() else None
 
 
 def filled(network: nn.Module, weights: Weights) -> nn.Module:
