@@ -33,7 +33,7 @@ from medtrans.evaluate.baselines import ToneCurve
 from medtrans.networks import noise_network, residual_network
 from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights
-from medtrans.training.loop import fit
+from medtrans.training.loop import BEST, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
 BASELINES = {
@@ -144,10 +144,10 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
 
 def fitted(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
     """Train a stage, or read what an earlier call has trained; keeps the CPU time beside it."""
-    start, before = time.process_time(), _read_seconds(folder)
+    start, trained = time.process_time(), (folder / BEST).is_file()
     with StopSignal() as stop:
         weights = fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
-    if before is None:
+    if not trained:
         (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
     return weights
 
