@@ -85,9 +85,10 @@ def _recipe_path(source: str | Path) -> Path:
         return given
     named = shipped("pipelines") / f"{source}.toml"
     if not named.is_file():
+        known = sorted(path.stem for path in shipped("pipelines").glob("*.toml"))
         raise ConfigError(
-            f"There is no shipped recipe '{source}'{nearest(str(source), shipped_tasks())}; "
-            f"shipped are {', '.join(shipped_tasks())}. For another task, write a TOML file that "
+            f"There is no shipped recipe '{source}'{nearest(str(source), known)}; "
+            f"shipped are {', '.join(known)}. For another task, write a TOML file that "
             'says extends = "base" and tasks = ["…"], and pass it with --pipeline.'
         )
     return named
