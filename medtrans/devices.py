@@ -16,6 +16,7 @@ DEVICES = ("auto", "cpu", "cuda")
 _CPU_PIXELS = 8 * 192 * 192  # a batch that keeps two cores busy, in about 0.3 GB
 _BYTES_PER_PIXEL = 1200  # of activations at their peak, measured on the shipped networks
 _MOST_SLICES = 64
+_ACTIVATION = 2**26  # bytes; what is larger is a volume, and goes back at once
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -77,7 +78,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(_MMAP_THRESHOLD, _ACTIVATION) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

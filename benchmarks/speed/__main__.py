@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     parser.add_argument("--only", nargs="*", metavar="SECTION", help="measure these again")
     chosen = parser.parse_args()
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.only is not None else {}
+    again = chosen.only is not None and chosen.json.is_file()
+    found = json.loads(chosen.json.read_text(encoding="utf-8")) if again else {}
     if chosen.brain is not None:
         measure(chosen.brain, chosen.model, chosen.repeats, found, chosen.json, chosen.only)
     report.write(found, chosen.page)
