@@ -9,8 +9,8 @@ from typing import Any
 NOTES = Path(__file__).with_name("notes.md")  # what was tried by hand, and why it was not kept
 _HEAD = """# Performance
 
-Written by `python -m benchmarks.speed --brain BRAIN.nii.gz`: medians of repeated runs in one
-session. The brain is {shape} voxels.
+Written by `python -m benchmarks.speed --brain BRAIN.nii.gz`: medians of repeated
+runs. The brain is {shape} voxels.
 
 """
 
