@@ -26,8 +26,8 @@ _MARGIN = 1  # pixels around the source's foreground that a translation may fill
 def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, Any]:
     """Translate all of a subject's slices and compare them with its target.
 
-    Inside the target's foreground and whole, raw and after a least-squares linear fit; texture
-    after the fit.
+    Inside the target's foreground and whole, raw and after a least-squares linear fit; texture on
+    the raw scale, since a fit by least squares shrinks what it cannot explain.
     """
     source, target = (slices_of(example, key) for key in ("source", "target"))
     start = time.process_time()
@@ -44,9 +44,9 @@ def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, An
         scores |= {f"{k}{name}": v for k, v in inside.as_dict().items()}
         scores |= {f"whole_{k}{name}": v for k, v in whole.as_dict().items()}
     texture = {
-        "high_frequency": high_frequency_ratio(fitted, truth, mask, axis=0),
-        "slice_to_slice": slice_ratio(fitted, truth, mask, axis=0),
-        "realism": _realism(np.clip(fitted, 0, None), truth),
+        "high_frequency": high_frequency_ratio(image, truth, mask, axis=0),
+        "slice_to_slice": slice_ratio(image, truth, mask, axis=0),
+        "realism": _realism(image, truth),
     }
     return {**scores, **texture, "seconds": round(seconds, 3)}
 
