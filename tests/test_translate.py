@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 import medtrans
-from medtrans.diffusion import slice_noise
+from medtrans.diffusion.randomness import correlated_slice_noise
 from medtrans.errors import (
     FileError,
     GeometryError,
@@ -199,7 +199,9 @@ class TestRandomness:
         found = (x - y) / random.sampler.schedule.sigma
         occupied = np.flatnonzero(head.numpy().any((0, 1)))
         first = int(occupied[0])  # the crop starts there
-        expected = slice_noise(5, [int(i) - first for i in occupied], x.shape[1:], "start 0")
+        length = random.package.pipeline.sampling.correlation_length
+        places = [int(i) - first for i in occupied]
+        expected = correlated_slice_noise(5, places, x.shape[1:], "start 0", length)
         torch.testing.assert_close(found, expected[:, 0], atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("mode", MODES)

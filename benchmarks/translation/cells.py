@@ -69,6 +69,7 @@ def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
     pipeline = cell.cohort.pipeline(cell.variant)
     data = CohortData(cell.cohort, pipeline, folder)
     predictors = _predictors(cell, pipeline, data, folder)
+    correlation = pipeline.sampling.correlation_length
     facts = {
         "iterations": pipeline.residual.iterations,
         "batch": pipeline.residual.batch_size,
@@ -79,7 +80,7 @@ def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
             "subject": subject,
             "mode": mode,
             "network_calls": calls,
-            **score_subject(predict, example, cell.seed),
+            **score_subject(predict, example, cell.seed, correlation),
             **facts,
         }
         for subject, example in data.scored(split)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.translation.methods import Predict
-from medtrans.diffusion import slice_noise
+from medtrans.diffusion import SliceNoise
 from medtrans.evaluate.metrics import linear_fit, similarity
 from medtrans.evaluate.realism import realism_distance
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
@@ -23,7 +23,9 @@ _STRIDE = 8  # pixels: what slices are padded to
 _MARGIN = 1  # pixels around the source's foreground that a translation may fill
 
 
-def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, Any]:
+def score_subject(
+    predict: Predict, example: Example, seed: int, correlation: float = 0.0
+) -> dict[str, Any]:
     """Translate all of a subject's slices and compare them with its target.
 
     Inside the target's foreground and whole, raw and after a least-squares linear fit; texture on
@@ -31,7 +33,7 @@ def score_subject(predict: Predict, example: Example, seed: int) -> dict[str, An
     """
     source, target = (slices_of(example, key) for key in ("source", "target"))
     start = time.process_time()
-    predicted = translate_slices(predict, source, seed)
+    predicted = translate_slices(predict, source, seed, correlation)
     seconds = time.process_time() - start
     predicted = np.where(_support(source[:, source.shape[1] // 2]), predicted, np.float32(-1))
     image, truth = (predicted + 1) / 2, (target[:, 0] + 1) / 2
@@ -59,14 +61,15 @@ def _realism(image: NDArray[np.float32], truth: NDArray[np.float32]) -> float | 
 
 
 def translate_slices(
-    predict: Predict, source: NDArray[np.float32], seed: int
+    predict: Predict, source: NDArray[np.float32], seed: int, correlation: float = 0.0
 ) -> NDArray[np.float32]:
     """(n, 2k + 1, H, W) -> (n, H, W), clipped to [-1, 1]; the noise is a function of the slice."""
     done = []
     for first in range(0, len(source), _BATCH):
         batch = torch.from_numpy(source[first : first + _BATCH])
         indices = range(first, first + len(batch))
-        eps = slice_noise(seed, indices, (batch.shape[2], batch.shape[3]))
+        size = (batch.shape[2], batch.shape[3])
+        eps = SliceNoise(seed, 0, indices, size, batch.device, correlation).start()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             done.append(predict(batch, eps).float().clamp(-1, 1)[:, 0].numpy())
     return np.concatenate(done)

@@ -51,9 +51,10 @@ def main() -> None:
             "unified": _model(cohort, every, "unified", arguments),
         }
         data = CohortData(cohort, cohort.pipeline(), arguments.folder)
+        correlation = data.pipeline.sampling.correlation_length
         for subject, example in data.scored("test"):
             for name, predict in models.items():
-                scores = score_subject(predict, example, arguments.seed)
+                scores = score_subject(predict, example, arguments.seed, correlation)
                 rows.append({"task": str(task), "model": name, "subject": subject, **scores})
             if subject == rows[0]["subject"]:
                 tiles.append(_tiles(models, example))
