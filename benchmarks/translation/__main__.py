@@ -28,6 +28,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     variants = tomllib.loads((HERE / "variants.toml").read_text())
     methods = arguments.methods.split(",")
+    unknown = set(methods) - {*BASELINES, *variants, "identity", "tone curve"}
+    if unknown:
+        sys.exit(f"There is no method {', '.join(sorted(unknown))}; see variants.toml.")
     known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
     recipe, task = known.get("recipe", {}), Task.parse(known["task"])
     cohort = Cohort(arguments.cohort, task, arguments.manifest, recipe)
