@@ -110,6 +110,7 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
 
 def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
     """Train, or with `dry_run` say what would be trained."""
+    from medtrans.training.parallel import joined, own_gpu
     from medtrans.training.run import TrainingPlan, summarise, train
 
     if request.stage not in _STAGES:
@@ -122,13 +123,15 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
         noise_from=request.noise_from,
         pairs=request.pairs,
         seed=request.seed,
-        device=request.device,
+        device=own_gpu(request.device),
         resume=request.resume,
         initial=request.initial,
     )
     if dry_run:
         return summarise(plan)
-    return {"model": str(train(plan)), "run": str(request.out)}
+    with joined() as group:
+        result = {"model": str(train(plan, group)), "run": str(request.out)}
+    return result if group.leads else {}
 
 
 def choose_noise_level(
