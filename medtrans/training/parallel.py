@@ -96,11 +96,23 @@ def joined() -> Iterator[Group]:
     if not distributed.is_torchelastic_launched():
         yield ALONE
         return
-    mixed = torch.cuda.is_available() and distributed.is_nccl_available()
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if mixed else "gloo", timeout=_LONGEST)
-    yield Group(distributed.get_rank(), distributed.get_world_size())
+    join()
+    yield current()
     # Not after an error: the others may wait for this process, until torchrun ends them.
     distributed.destroy_process_group()
+
+
+def join() -> None:
+    """Join the processes that torchrun started."""
+    mixed = torch.cuda.is_available() and distributed.is_nccl_available()
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if mixed else "gloo", timeout=_LONGEST)
+
+
+def current() -> Group:
+    """Return the group that this process has joined."""
+    if not distributed.is_initialized():
+        return ALONE
+    return Group(distributed.get_rank(), distributed.get_world_size())
 
 
 def own_gpu(device: str) -> str:
