@@ -46,7 +46,8 @@ class Group:
         if batch_size % (self.world * accumulate):
             raise TrainingError(
                 f"batch_size is {batch_size}; for {self.world} processes and accumulate = "
-                f"{accumulate} it must be a multiple of {self.world * accumulate}."
+                f"{accumulate} it must be a multiple of {self.world * accumulate}. Change it "
+                "in the recipe, or start another number of processes."
             )
         return torch.arange(self.rank, batch_size, self.world)
 
