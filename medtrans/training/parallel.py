@@ -105,6 +105,9 @@ def joined() -> Iterator[Group]:
 
 def join() -> None:
     """Join the processes that torchrun started."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local < torch.cuda.device_count():
+        torch.cuda.set_device(local)  # else page-locked memory takes a context on the first GPU
     mixed = torch.cuda.is_available() and distributed.is_nccl_available()
     distributed.init_process_group("cpu:gloo,cuda:nccl" if mixed else "gloo", timeout=_LONGEST)
 
@@ -117,8 +120,19 @@ def current() -> Group:
 
 
 def own_gpu(device: str) -> str:
-    """Name this process's GPU, where a GPU is wanted and torchrun says which; else `device`."""
+    """Name this process's GPU, where a GPU is wanted and torchrun says which; else `device`.
+
+    Raises
+    ------
+    TrainingError
+        When there are more processes than GPUs.
+    """
     local = os.environ.get("LOCAL_RANK")
     if device not in ("auto", "cuda") or local is None or not torch.cuda.is_available():
         return device
+    if int(local) >= (count := torch.cuda.device_count()):
+        raise TrainingError(
+            f"torchrun started process {int(local) + 1} here, but PyTorch sees {count} GPU(s). Start "
+            f"--nproc_per_node={count}, or train with --device cpu."
+        )
     return f"cuda:{local}"

@@ -95,6 +95,7 @@ def test_one_process_is_a_group() -> None:
 
 def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert own_gpu("auto") == "auto"
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -104,3 +105,6 @@ def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         "cuda:1",
         "cpu",
     ]
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(TrainingError, match=r"process 5 here.*4 GPU.*--nproc_per_node=4"):
+        own_gpu("auto")
