@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import distributed
 from torch.utils.data import Dataset
 
 from medtrans.cache import VolumeCache
@@ -24,9 +22,8 @@ from medtrans.progress import say
 from medtrans.recipes import pipeline_from_dict
 from medtrans.training.data import RandomSlices
 from medtrans.training.examples import residual_examples, select_data
+from medtrans.training.parallel import current, join
 from medtrans.training.run import TrainingPlan, train
-
-_LONGEST = timedelta(days=14)  # one stage may finish long before the other
 
 
 class TrainingPatches(Dataset[dict[str, Any]]):
@@ -118,9 +115,12 @@ class Trainer:
         self.model: Path | None = None
 
     def run(self) -> Path | None:
-        """Train; returns the package's folder (None in the helpers of a run over several GPUs)."""
-        plan = self.plan()
-        self.model = _train_apart(plan) if _is_shared() else train(plan)
+        """Train; returns the package's folder (None in all but the first of several processes)."""
+        group = current()
+        written = train(self.plan(), group)
+        if not group.leads:
+            return None
+        self.model = written
         for handler in self.handlers:
             handler(self)
         return self.model
@@ -160,31 +160,5 @@ def own_device() -> torch.device:
 
 
 def join_processes() -> None:
-    """Join the processes that torchrun started; they only ever wait for each other."""
-    distributed.init_process_group("gloo", timeout=_LONGEST)
-
-
-def _is_shared() -> bool:
-    return distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _train_apart(plan: TrainingPlan) -> Path | None:
-    """Train the noise stage in the first process and the residual stage in the second.
-
-    The stages never see each other's weights while they train, so each process needs no word
-    from the other, and the package is that of a run in one process.
-    """
-    noise = replace(plan, stages="noise", out=plan.out / "noise_stage")
-    residual = replace(plan, stages="residual")
-    rank = distributed.get_rank()
-    if rank == 0 and plan.stages != "residual":
-        train(noise)
-    elif rank == 1 and plan.stages != "noise":
-        train(residual)
-    distributed.barrier()
-    if rank > 0:
-        return None
-    if plan.stages == "noise":
-        return noise.out / "noise"
-    finished = noise.out if plan.stages == "all" else plan.noise_from
-    return train(replace(residual, noise_from=finished, resume=True))
+    """Join the processes that torchrun started; they train together."""
+    join()

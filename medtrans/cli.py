@@ -210,7 +210,8 @@ def train(
         device=device,
         initial=initial,
     )
-    Output(json).result(train_model(request, dry_run))
+    if result := train_model(request, dry_run):  # only the first process under torchrun has one
+        Output(json).result(result)
 
 
 @app.command("noise-level")

@@ -13,7 +13,7 @@ from typing import Any
 
 from medtrans.cohort import Job, jobs_from_inputs, jobs_from_manifest, make_folder, translate_cohort
 from medtrans.config import MODES, STAGES, Pipeline, Task
-from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, MedtransError, UsageError
+from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, Interrupted, MedtransError, UsageError
 from medtrans.manifest import Manifest
 from medtrans.package import (
     load_package,
@@ -109,7 +109,11 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
 
 
 def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
-    """Train, or with `dry_run` say what would be trained."""
+    """Train, or with `dry_run` say what would be trained.
+
+    Of several processes under torchrun only the first has something to say.
+    """
+    from medtrans.training.parallel import joined, own_gpu
     from medtrans.training.run import TrainingPlan, summarise, train
 
     if request.stage not in _STAGES:
@@ -122,13 +126,19 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
         noise_from=request.noise_from,
         pairs=request.pairs,
         seed=request.seed,
-        device=request.device,
+        device=own_gpu(request.device),
         resume=request.resume,
         initial=request.initial,
     )
     if dry_run:
         return summarise(plan)
-    return {"model": str(train(plan)), "run": str(request.out)}
+    with joined() as group:
+        try:
+            model = train(plan, group)
+        except Interrupted:
+            if group.leads:
+                raise
+    return {"model": str(model), "run": str(request.out)} if group.leads else {}
 
 
 def choose_noise_level(

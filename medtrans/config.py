@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -214,6 +214,7 @@ class PseudoConfig(_Strict):
 class StageConfig(_Strict):
     iterations: Count
     batch_size: Count
+    accumulate: Count
     patch: tuple[Count, Count]
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0.0)]
@@ -228,6 +229,15 @@ class StageConfig(_Strict):
     validate_every: Count
     validation_slices: Count
     checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be a multiple of accumulate, "
+                f"{self.accumulate}"
+            )
+        return self
 
 
 class NoiseConfig(StageConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,19 +20,27 @@ from rich.progress import (
 
 _LINE_EVERY_S = 30.0  # where stderr is a file, a line now and then instead of a bar
 
+_silent = threading.Event()
+
 Update = Callable[..., None]
 """update(done, total, note=""): units done so far, units in all, a few words on how it goes."""
 
 
+def be_silent() -> None:
+    """Say nothing in this process from now on, since another one says the same."""
+    _silent.set()
+
+
 def say(text: str) -> None:
     """Print one line for the person at the terminal."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=_silent.is_set())
+    console.print(text, markup=False)
 
 
 @contextmanager
 def track(title: str) -> Iterator[Update]:
     """Show a bar with the time left; in a log file, a line every half minute."""
-    if not sys.stderr.isatty():
+    if _silent.is_set() or not sys.stderr.isatty():
         yield _lines(title)
         return
     columns = (

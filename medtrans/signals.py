@@ -16,9 +16,15 @@ class StopSignal:
     """While active, the first SIGINT or SIGTERM only sets a flag; the second acts at once.
 
     In a thread other than the main one it never sets, since signals arrive in the main thread.
+
+    Parameters
+    ----------
+    patient : bool
+        Let the second signal wait, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -45,4 +51,5 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self.__exit__()  # the next signal is the impatient one
+        if not self.patient:
+            self.__exit__()  # the next signal is the impatient one

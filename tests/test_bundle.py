@@ -37,6 +37,7 @@ from medtrans.model_folder import find_package, shipped_models
 from medtrans.networks import noise_predictor, residual_network, residual_predictor
 from medtrans.package import export_package, load_package, save_package
 from medtrans.settings import Settings
+from medtrans.training.parallel import Group
 from medtrans.training.run import TrainingPlan, summarise, train
 from medtrans.translate import Translator
 from tests import helpers
@@ -384,26 +385,29 @@ class TestTraining:
         assert plan.pipeline.residual.iterations == 3 * pipeline.residual.iterations
         assert plan.seed == 4
 
-    def test_two_processes_give_the_same_model_as_one(
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_the_processes_of_torchrun_train_together(
         self,
         pipeline: Pipeline,
         cohort: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
+        rank: int,
     ) -> None:
-        """The processes only meet at a barrier, so they may as well run one after the other."""
-        monkeypatch.setattr(bundle_training.distributed, "is_initialized", lambda: True)
-        monkeypatch.setattr(bundle_training.distributed, "get_world_size", lambda: 2)
-        monkeypatch.setattr(bundle_training.distributed, "barrier", lambda: None)
-        models = []
-        for rank in (1, 0):
-            monkeypatch.setattr(bundle_training.distributed, "get_rank", lambda rank=rank: rank)
-            data = TrainingPatches(cohort, pipeline.model_dump(mode="json"), tmp_path / "cache")
-            models.append(Trainer(data, tmp_path / "two", device="cpu").run())
-        alone = train(TrainingPlan(pipeline, Manifest.read(cohort), tmp_path / "one", device="cpu"))
-        assert models[0] is None
-        assert models[1] is not None
-        assert load_package(models[1]).sha256 == load_package(alone).sha256
+        groups, told = [], []
+
+        def train(_: TrainingPlan, group: Group) -> Path:
+            groups.append(group)
+            return tmp_path / "model"
+
+        monkeypatch.setattr(bundle_training, "current", lambda: Group(rank, 2))
+        monkeypatch.setattr(bundle_training, "train", train)
+        data = TrainingPatches(cohort, pipeline.model_dump(mode="json"), tmp_path / "cache")
+        handlers = [lambda trainer: told.append(trainer.model)]
+        model = Trainer(data, tmp_path, device="cpu", train_handlers=handlers).run()
+        assert groups == [Group(rank, 2)]
+        assert told == ([] if rank else [tmp_path / "model"])
+        assert model == (None if rank else tmp_path / "model")
 
     def test_multi_gpu_config_is_laid_over_the_other(self, random_model: Path) -> None:
         parser = monai.bundle.ConfigParser()

@@ -78,6 +78,10 @@ class TestWrongKeys:
             ({"noise": {"iterations": "many"}}, ["noise.iterations", "'many'"]),
             ({"noise": {"iterations": 2.5}}, ["noise.iterations", "2.5"]),
             ({"noise": {"patch": [16]}}, ["noise.patch"]),
+            (
+                {"noise": {"batch_size": 6, "accumulate": 4}},
+                ["noise", "batch_size is 6", "accumulate"],
+            ),
             ({"residual": {"patch": [17, 16]}}, ["residual.patch", "multiples", "stride"]),
             ({"volume": {"divisible": 3}}, ["volume.divisible", "stride"]),
             ({"volume": {"dilation_mm": -1.0}}, ["volume.dilation_mm", "-1"]),

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training.loop", "training.log", "training.examples"),
     ("training.stages",),
     ("training.validation",),
-    ("training.data", "training.checkpoint"),
+    ("training.data", "training.checkpoint", "training.parallel"),
     ("training.augment", "training.pseudo", "training"),
     ("evaluate.compare", "cohort"),
     ("translate",),

@@ -23,6 +23,7 @@ from medtrans.training.augment import Augmentation
 from medtrans.training.pseudo import pseudo_source
 
 Batch = dict[str, Tensor]
+ROW = "row"  # key of a part of a batch: where in the whole batch its examples are
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def _left_right(axis: int) -> int | None:
 
 
 class _Positions(Sampler[int]):
-    """The positions of steps `first` … `last` - 1, in order."""
+    """The positions of steps `first` … `last` - 1, in order: each `world`-th from `rank` on."""
 
-    def __init__(self, first: int, last: int, batch_size: int) -> None:
-        self.range = range(first * batch_size, last * batch_size)
+    def __init__(self, first: int, last: int, batch_size: int, rank: int, world: int) -> None:
+        self.range = range(first * batch_size + rank, last * batch_size, world)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.range)
@@ -140,14 +141,36 @@ class _Positions(Sampler[int]):
 
 
 def batches(
-    slices: RandomSlices, first: int, last: int, batch_size: int, workers: int = 1
+    slices: RandomSlices,
+    first: int,
+    last: int,
+    batch_size: int,
+    workers: int = 1,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the batches of training steps `first` … `last` - 1."""
+    """Yield the batches of training steps `first` … `last` - 1.
+
+    Parameters
+    ----------
+    slices : RandomSlices
+    first, last : int
+    batch_size : int
+        Of all processes together; a multiple of `world`.
+    workers : int
+    rank, world : int
+        Which of how many equal shares of every batch to read: its rows `rank::world`.
+    pin : bool
+        Put batches into page-locked memory, from which a GPU copies while it computes.
+    """
     loader: DataLoader[dict[str, Any]] = DataLoader(
         slices,
-        batch_size=batch_size,
-        sampler=_Positions(first, last, batch_size),
+        batch_size=batch_size // world,
+        sampler=_Positions(first, last, batch_size, rank, world),
         num_workers=workers,
+        pin_memory=pin,
         worker_init_fn=_quiet_worker,
         prefetch_factor=4 if workers else None,
     )

@@ -24,8 +24,9 @@ from medtrans.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from medtrans.training.data import Batch, batches
+from medtrans.training.data import ROW, Batch, batches
 from medtrans.training.log import TrainingLog
+from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
 from medtrans.training.validation import validate
 
@@ -42,6 +43,7 @@ def fit(
     device: torch.device,
     resume: bool,
     stop: StopSignal,
+    group: Group = ALONE,
 ) -> Weights:
     """Train a stage to its last iteration.
 
@@ -58,6 +60,8 @@ def fit(
         Go on from last.pt where there is one.
     stop : StopSignal
         Checked after every step; when set, the state is saved and `stop.raise_if_set` raises.
+    group : Group
+        The processes that train together; only the first writes and validates.
 
     Returns
     -------
@@ -68,24 +72,23 @@ def fit(
     state = _fresh_state(stage, device)
     if resume and (folder / LAST).is_file():
         load_checkpoint(folder / LAST, state)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = TrainingLog(folder, state.step)
-    meter = _Meter(config.batch_size)
-    note = ""
+    group.wait()  # all have read last.pt before the first writes it anew
+    writer = _Writer(stage, state, pipeline, folder) if group.leads else None
     with track(f"{stage.name} stage") as update:
-        for batch in _stream(stage, state.step, device):
-            loss, norm = _step(stage, state, batch, seed)
-            meter.add(loss, norm)
-            if state.step % _LOG_EVERY == 0:
-                log.training(state.step, meter.read(_learning_rate(config, state.step)))
-            if _due(state.step, config.validate_every, config.iterations) and stage.validation:
-                note = _validate(stage, state, pipeline, folder, log)
-            update(state.step, config.iterations, f"loss {loss:.4f} {note}")
-            if _due(state.step, config.checkpoint_every, config.iterations) or stop.is_set:
-                save_checkpoint(folder / LAST, state)
-            stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
-    log.close()
-    return _result(folder, state)
+        for batch in _stream(stage, state.step, device, group):
+            loss, norm = _step(stage, state, batch, seed, group)
+            stopped = group.agree(stop.received)
+            if writer is not None:
+                note = writer.step(loss, norm, last=stopped is not None)
+                update(state.step, config.iterations, f"loss {loss:.4f} {note}")
+            if stopped is not None:
+                group.wait()  # torchrun ends all processes when the first of them leaves
+                stop.received = stopped
+                stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
+    if writer is not None:
+        writer.log.close()
+    with group.leader_first():
+        return _result(folder, state)
 
 
 def _fresh_state(stage: Stage, device: torch.device) -> State:
@@ -100,25 +103,34 @@ def _fresh_state(stage: Stage, device: torch.device) -> State:
     return State(network, averaged(network, config.ema_decay), optimizer)
 
 
-def _stream(stage: Stage, first: int, device: torch.device) -> Iterator[Batch]:
+def _stream(stage: Stage, first: int, device: torch.device, group: Group) -> Iterator[Batch]:
     config = stage.config
-    for batch in batches(stage.slices, first, config.iterations, config.batch_size):
-        yield {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    rows = group.rows(config.batch_size, config.accumulate)
+    for batch in batches(
+        stage.slices,
+        first,
+        config.iterations,
+        config.batch_size,
+        rank=group.rank,
+        world=group.world,
+        pin=device.type == "cuda",
+    ):
+        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        yield {**moved, ROW: rows}
 
 
-def _step(stage: Stage, state: State, batch: Batch, seed: int) -> tuple[float, float]:
+def _step(
+    stage: Stage, state: State, batch: Batch, seed: int, group: Group = ALONE
+) -> tuple[float, float]:
     """One optimiser step; returns the loss and the gradient's norm before clipping."""
     config = stage.config
-    for group in state.optimizer.param_groups:
-        group["lr"] = _learning_rate(config, state.step)
-    rng = generator(seed, stage.name, "step", state.step)
-    device_type = batch["target"].device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        loss: Tensor = stage.loss(state.network, batch, rng)
+    for settings in state.optimizer.param_groups:
+        settings["lr"] = _learning_rate(config, state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    parts = [_backward(stage, state, part, seed) for part in _parts(batch, config.accumulate)]
+    loss = group.average(state.network, torch.stack(parts).sum())
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-    value = float(loss.detach())
+    value = float(loss)
     if not math.isfinite(value):
         raise TrainingError(
             f"The loss of the {stage.name} stage became {value} at step {state.step}. Lower "
@@ -129,6 +141,23 @@ def _step(stage: Stage, state: State, batch: Batch, seed: int) -> tuple[float, f
     state.average.update_parameters(state.network)
     state.step += 1
     return value, float(norm)
+
+
+def _parts(batch: Batch, count: int) -> Iterator[Batch]:
+    """Cut a batch into equal parts."""
+    for values in zip(*(value.chunk(count) for value in batch.values()), strict=True):
+        yield dict(zip(batch, values, strict=True))
+
+
+def _backward(stage: Stage, state: State, part: Batch, seed: int) -> Tensor:
+    """Add a part's share to the gradients; returns its share of the loss."""
+    config = stage.config
+    rng = generator(seed, stage.name, "step", state.step)
+    device_type = part["target"].device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+        loss: Tensor = stage.loss(state.network, part, rng) / config.accumulate
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def _learning_rate(config: StageConfig, step: int) -> float:
@@ -173,6 +202,29 @@ def _result(folder: Path, state: State) -> Weights:
 
 def _due(step: int, every: int, total: int) -> bool:
     return step % every == 0 or step == total
+
+
+class _Writer:
+    """What one process does after each step: log, validation, checkpoint."""
+
+    def __init__(self, stage: Stage, state: State, pipeline: Pipeline, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stage, self.state, self.pipeline, self.folder = stage, state, pipeline, folder
+        self.log = TrainingLog(folder, state.step)
+        self.meter = _Meter(stage.config.batch_size)
+        self.note = ""
+
+    def step(self, loss: float, norm: float, *, last: bool) -> str:
+        """Write what is due, and the checkpoint if this step is the last; returns a note."""
+        config, done = self.stage.config, self.state.step
+        self.meter.add(loss, norm)
+        if done % _LOG_EVERY == 0:
+            self.log.training(done, self.meter.read(_learning_rate(config, done)))
+        if _due(done, config.validate_every, config.iterations) and self.stage.validation:
+            self.note = _validate(self.stage, self.state, self.pipeline, self.folder, self.log)
+        if _due(done, config.checkpoint_every, config.iterations) or last:
+            save_checkpoint(self.folder / LAST, self.state)
+        return self.note
 
 
 class _Meter:

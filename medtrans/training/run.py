@@ -27,7 +27,7 @@ from medtrans.networks import (
     residual_network,
 )
 from medtrans.package import load_package, save_package
-from medtrans.progress import say
+from medtrans.progress import be_silent, say
 from medtrans.recipes import pipeline_from_dict
 from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights, read_tensors
@@ -40,6 +40,7 @@ from medtrans.training.examples import (
 )
 from medtrans.training.loop import BEST, LAST, fit
 from medtrans.training.noise_level import resolve_noise_level
+from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 from medtrans.volumes.atomic import replacing
 
@@ -108,32 +109,51 @@ def _data(plan: TrainingPlan) -> TrainingData:
     return select_data(plan.manifest, plan.pipeline, plan.pairs, plan.seed, need_pairs=need_pairs)
 
 
-def train(plan: TrainingPlan) -> Path:
+def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     """Train the plan's stages and return the model package's folder (or the noise stage's).
 
     Ctrl-C saves and stops; the same plan with `resume` goes on, and ends with the same weights,
-    bit for bit on the same machine, as a run that was never stopped.
+    bit for bit on the same machine, as a run that was never stopped. Several processes call it
+    with the same plan; the first of them writes.
     """
+    if not group.leads:
+        be_silent()
     device = choose_device(plan.device)
     plan = _with_foreign_denoiser(plan)
     data = _data(plan)
+    _check_batches(plan, group)
     _check_initial(plan)
-    _claim_folder(plan)
     cache = VolumeCache(plan.cache or plan.out / "cache", plan.pipeline)
-    # After run.json, which keeps what the recipe says, so that a resumed run compares equal.
-    chosen = resolve_noise_level(plan.pipeline, plan.manifest, cache, plan.seed)
+    with group.leader_first():
+        if group.leads:
+            _claim_folder(plan)
+        # After run.json, which keeps what the recipe says, so that a resumed run compares equal.
+        chosen = resolve_noise_level(plan.pipeline, plan.manifest, cache, plan.seed)
     plan = replace(plan, pipeline=chosen)
-    with StopSignal() as stop:
-        noise = _noise_weights(plan, data, cache, device, stop)
+    # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
+    with StopSignal(patient=group.world > 1) as stop:
+        noise = _noise_weights(plan, data, cache, device, stop, group)
         if plan.stages == "noise":
             return plan.out / "noise"
-        stage = _residual(plan, data, cache, noise, device)
+        with group.leader_first():
+            stage = _residual(plan, data, cache, noise, device)
         _start_from_initial(plan, stage.name, stage.network)
-        residual = _fit(plan, stage, device, stop)
-    package = plan.out / "model"
+        residual = _fit(plan, stage, device, stop, group)
+    if group.leads:
+        _save(plan, data, cache, noise, residual)
+    return plan.out / "model"
+
+
+def _save(
+    plan: TrainingPlan,
+    data: TrainingData,
+    cache: VolumeCache,
+    noise: Weights | None,
+    residual: Weights,
+) -> None:
     volumes = {c: prepared(entries, cache) for c, entries in data.targets.items()}
     save_package(
-        package,
+        plan.out / "model",
         pipeline=plan.pipeline,
         profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
         residual=residual,
@@ -141,7 +161,6 @@ def train(plan: TrainingPlan) -> Path:
         masked_background=all(v.masked for found in volumes.values() for v in found),
         training=_record(plan, data),
     )
-    return package
 
 
 def _noise_weights(
@@ -150,6 +169,7 @@ def _noise_weights(
     cache: VolumeCache,
     device: torch.device,
     stop: StopSignal,
+    group: Group,
 ) -> Weights | None:
     """Train, load or leave out the noise stage."""
     if plan.noise_from is not None:
@@ -162,10 +182,11 @@ def _noise_weights(
         if kept is None:
             say("No noise stage: the model will have fidelity mode only.")
         return None if kept is None else dict(kept.state_dict())
-    examples = noise_examples(data, cache, plan.pipeline)
+    with group.leader_first():
+        examples = noise_examples(data, cache, plan.pipeline)
     stage = noise_stage(plan.pipeline, examples.train, examples.val, plan.seed, examples.pseudo)
     _start_from_initial(plan, stage.name, stage.network)
-    return _fit(plan, stage, device, stop)
+    return _fit(plan, stage, device, stop, group)
 
 
 def _with_foreign_denoiser(plan: TrainingPlan) -> TrainingPlan:
@@ -220,6 +241,13 @@ def _residual(
     )
 
 
+def _check_batches(plan: TrainingPlan, group: Group) -> None:
+    """Refuse batches that cannot be shared equally before any volume is prepared."""
+    for name in _trained(plan):
+        config = plan.pipeline.stage(name)
+        group.rows(config.batch_size, config.accumulate)
+
+
 def _check_initial(plan: TrainingPlan) -> None:
     """Refuse a model that does not fit before any volume is prepared."""
     networks = {"noise": noise_network, "residual": residual_network}
@@ -249,9 +277,12 @@ def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module)
     return True
 
 
-def _fit(plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSignal) -> Weights:
+def _fit(
+    plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSignal, group: Group
+) -> Weights:
     folder = plan.out / stage.name
-    say(f"Training the {stage.name} stage on {device}; checkpoints and logs in {folder}.")
+    many = f" in {group.world} processes" if group.world > 1 else ""
+    say(f"Training the {stage.name} stage on {device}{many}; checkpoints and logs in {folder}.")
     if not stage.validation:
         say("No val split: the last weights are kept, not the best. Add val subjects to the CSV.")
     return fit(
@@ -262,6 +293,7 @@ def _fit(plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSigna
         device=device,
         resume=plan.resume,
         stop=stop,
+        group=group,
     )
 
 
@@ -277,6 +309,8 @@ def _claim_folder(plan: TrainingPlan) -> None:
                 f"{path} is damaged, so it cannot be told whether this is the same run. Train "
                 "into a new folder."
             ) from None
+        recipe = pipeline_from_dict(before.get("pipeline", {}), str(path))  # may lack newer keys
+        before["pipeline"] = recipe.model_dump(mode="json")
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         if changed:
             raise TrainingError(

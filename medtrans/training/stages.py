@@ -28,7 +28,7 @@ from medtrans.networks import (
     residual_network,
     residual_predictor,
 )
-from medtrans.training.data import Batch, Example, RandomSlices
+from medtrans.training.data import ROW, Batch, Example, RandomSlices
 from medtrans.training.validation import Predict, denoised, translated
 
 StepLoss = Callable[[nn.Module, Batch, Generator], Tensor]
@@ -46,7 +46,8 @@ class Stage:
         Freshly initialised from the seed.
     slices : RandomSlices
     loss : callable
-        (network, batch, rng) -> scalar; draws time steps and noise from `rng` alone.
+        (network, batch, rng) -> scalar, a mean over the batch; draws time steps and noise from
+        `rng` alone. A part of a batch says in `batch[ROW]` which rows it is (on the CPU).
     validation : sequence of Example
         Of the val split; may be empty.
     predict : callable
@@ -96,8 +97,8 @@ def noise_stage(
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0 = batch["target"]
-        t, eps = _draw(x0, schedule, config, rng)
-        source = _dropped(batch["source"], config, rng) if config.sees_source else None
+        t, eps = _draw(batch, schedule, config, rng)
+        source = _dropped(batch, config, rng) if config.sees_source else None
         predict = noise_predictor(network, batch["label"], source)
         limit = config.min_snr or None
         return noise_loss(predict, x0, eps, t, schedule, config.loss, config.prediction, limit)
@@ -130,7 +131,7 @@ def residual_stage(
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0, source = batch["target"], batch["source"]
-        t, eps = _draw(x0, schedule, config, rng)
+        t, eps = _draw(batch, schedule, config, rng)
         predict = residual_predictor(network, batch["label"])
         return residual_loss(predict, x0, source, eps, t, schedule, config.loss)
 
@@ -149,19 +150,32 @@ def residual_stage(
     )
 
 
-def _dropped(source: Tensor, config: NoiseConfig, rng: Generator) -> Tensor:
+def _dropped(batch: Batch, config: NoiseConfig, rng: Generator) -> Tensor:
     """Show some examples no source, so that the network also learns to do without."""
-    kept = torch.rand(len(source), generator=rng) >= config.source_dropout
+    source, (count, rows) = batch["source"], _place(batch, config)
+    kept = torch.rand(count, generator=rng)[rows] >= config.source_dropout
     return source * kept.to(source).view(-1, 1, 1, 1)
 
 
 def _draw(
-    x0: Tensor, schedule: Schedule, config: StageConfig, rng: Generator
+    batch: Batch, schedule: Schedule, config: StageConfig, rng: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw a batch's time steps and noise, in this order, on the CPU."""
-    t = draw_timesteps(len(x0), schedule, rng, config.terminal_share)
-    eps = torch.randn(x0.shape, generator=rng)
+    """Draw a batch's time steps and noise, in this order, on the CPU.
+
+    A part of a batch draws for all of it and takes its own, so that the parts change nothing.
+    """
+    x0, (count, rows) = batch["target"], _place(batch, config)
+    t = draw_timesteps(count, schedule, rng, config.terminal_share)[rows]
+    eps = torch.randn(count, *x0.shape[1:], generator=rng)[rows]
     return t.to(x0.device), eps.to(x0.device)
+
+
+def _place(batch: Batch, config: StageConfig) -> tuple[int, Tensor]:
+    """Return how many examples the step's whole batch has, and which of them these are."""
+    if ROW in batch:
+        return config.batch_size, batch[ROW]
+    count = len(batch["target"])
+    return count, torch.arange(count)
 
 
 def _has_unit(pipeline: Pipeline) -> bool:

@@ -9,8 +9,9 @@ import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -30,7 +31,13 @@ from medtrans.training.checkpoint import (
 )
 from medtrans.training.log import TrainingLog
 from medtrans.training.loop import _learning_rate, fit
-from medtrans.training.stages import Stage, noise_stage, target_example
+from medtrans.training.stages import (
+    Stage,
+    noise_stage,
+    pair_example,
+    residual_stage,
+    target_example,
+)
 from medtrans.training.validation import Outcome
 from tests import helpers
 
@@ -65,6 +72,22 @@ def stopping(stage: Stage, stop: StopSignal, step: int, number: int = signal.SIG
         return stage.loss(network, batch, rng)
 
     return replace(stage, loss=loss)
+
+
+class Seen(NamedTuple):
+    stage: Stage
+    sizes: list[int]
+
+
+def seen_sizes(stage: Stage) -> Seen:
+    """The same stage, and the sizes of the batches that its loss is given."""
+    sizes: list[int] = []
+
+    def loss(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+        sizes.append(len(batch["target"]))
+        return stage.loss(network, batch, rng)
+
+    return Seen(replace(stage, loss=loss), sizes)
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -201,6 +224,26 @@ class TestFit:
         # Adam divides by the gradient's size plus 1e-8: a gradient of 1e-12 moves nothing.
         assert moved < 1e-5
 
+    @pytest.mark.parametrize("name", ["noise", "residual"])
+    def test_parts_of_a_batch_change_nothing(
+        self, cached: Cached, tmp_path: Path, name: Any
+    ) -> None:
+        """Adam divides by the gradients' size, so that it would show any difference in them."""
+        ends = []
+        for accumulate in (1, 2, 4):
+            changed = {"batch_size": 4, "accumulate": accumulate, "terminal_share": 0.5}
+            recipe = helpers.tiny_pipeline(
+                noise={**changed, "sees_source": True, "source_dropout": 0.5}, residual=changed
+            )
+            pairs = [pair_example(cached["train"]["t1"], cached["train"]["t2"], 0, 1)]
+            build = {"noise": noise_stage, "residual": partial(residual_stage, noise=None)}[name]
+            stage = build(recipe, pairs, [], seed=0)
+            seen = seen_sizes(stage)
+            ends.append(run(seen.stage, recipe, tmp_path / str(accumulate)))
+            assert set(seen.sizes) == {4 // accumulate}
+        for end in ends[1:]:
+            assert all(torch.allclose(end[k], ends[0][k], rtol=0, atol=1e-5) for k in end)
+
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_a_loss_that_is_not_finite_stops_with_advice(
         self, make_stage: Any, tmp_path: Path, value: float
@@ -266,6 +309,12 @@ class TestStopSignal:
                 signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted, match="kept"):
             stop.raise_if_set("kept")
+
+    def test_a_patient_one_lets_the_second_wait_too(self) -> None:
+        with StopSignal(patient=True) as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set
 
     def test_handlers_are_given_back(self) -> None:
         before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]

@@ -262,6 +262,16 @@ class TestRefusals:
         with pytest.raises(TrainingError, match=r"run\.json"):
             train(plan(cohort, out, pipeline, resume=True))
 
+    def test_a_run_that_older_keys_describe_goes_on(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        shutil.copytree(finished, out)
+        settings = json.loads((out / "run.json").read_text())
+        del settings["pipeline"]["noise"]["accumulate"]
+        (out / "run.json").write_text(json.dumps(settings))
+        train(plan(cohort, out, pipeline, resume=True))
+
     def test_a_file_in_the_place_of_the_folder(
         self, cohort: Path, pipeline: Pipeline, tmp_path: Path
     ) -> None:
