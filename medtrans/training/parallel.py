@@ -132,7 +132,7 @@ def own_gpu(device: str) -> str:
         return device
     if int(local) >= (count := torch.cuda.device_count()):
         raise TrainingError(
-            f"torchrun started process {int(local) + 1} here, but PyTorch sees {count} GPU(s). Start "
+            f"torchrun started process {int(local) + 1} here, but there is no GPU for it. Start "
             f"--nproc_per_node={count}, or train with --device cpu."
         )
     return f"cuda:{local}"

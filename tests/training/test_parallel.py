@@ -106,5 +106,5 @@ def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         "cpu",
     ]
     monkeypatch.setenv("LOCAL_RANK", "4")
-    with pytest.raises(TrainingError, match=r"process 5 here.*4 GPU.*--nproc_per_node=4"):
+    with pytest.raises(TrainingError, match=r"process 5 here.*no GPU.*--nproc_per_node=4"):
         own_gpu("auto")
