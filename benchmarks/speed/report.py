@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+ARCHITECTURES = Path(__file__).with_name("architectures.csv")
 NOTES = Path(__file__).with_name("notes.md")  # what was tried by hand, and why it was not kept
 _HEAD = """# Performance
 
@@ -26,8 +28,16 @@ def page(found: Mapping[str, Any]) -> str:
     sections = [("The machine", _rows(found["machine"]))]
     sections += [("Targets", _targets(found))]
     sections += [(name, _rows_or_table(value)) for name, value in found["measured"].items()]
+    sections += [("Architectures", _architectures())] if ARCHITECTURES.is_file() else []
     body = "\n".join(f"## {name}\n\n{table}" for name, table in sections)
     return text + body + "\n" + NOTES.read_text(encoding="utf-8")
+
+
+def _architectures() -> str:
+    """Lay out what `python -m benchmarks.speed.architectures` measured."""
+    with ARCHITECTURES.open(newline="") as file:
+        lines = [f"| {' | '.join(row)} |" for row in csv.reader(file)]
+    return "\n".join([lines[0], "|---" * (lines[0].count("|") - 1) + "|", *lines[1:]]) + "\n"
 
 
 def _rows_or_table(value: Mapping[str, Any]) -> str:

@@ -1,0 +1,119 @@
+"""Quality for the money: a few U-Nets, each trained as long, timed and scored on the val split.
+
+`python -m benchmarks.speed.architectures --manifest brain.csv` writes architectures.csv, and
+`python -m benchmarks.speed` puts it into docs/performance.md. Time is that of 160 x 144 slices, in
+turns with the shipped network; quality is fidelity mode's on 2 mm slices after a short training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from benchmarks.translation.cells import filled, fitted
+from benchmarks.translation.cohorts import Cohort, CohortData
+from benchmarks.translation.methods import drdd_predict
+from benchmarks.translation.scoring import score_subject
+from medtrans.config import Task
+from medtrans.devices import inference_precision
+from medtrans.diffusion import Steps
+from medtrans.networks import inference_copy, residual_network
+from medtrans.recipes import load_pipeline
+from medtrans.training.stages import residual_stage
+
+RESULTS = Path(__file__).parent / "architectures.csv"
+SHIPPED: dict[str, Any] = load_pipeline("base", {"tasks": ["t1-to-t2"]}).network.model_dump()
+SETTINGS: dict[str, dict[str, Any]] = {
+    "shipped": {},
+    "half the width": {"channels": [32, 64, 64, 64]},
+    "three levels": {"channels": [64, 96, 128], "attention": [False] * 3},
+    "two blocks a level": {"blocks": 2},
+    "no folding": {"unshuffle": 1, "channels": [32, 64, 96, 128]},
+    "folding 4 x 4": {"unshuffle": 4, "channels": [96, 128, 128], "attention": [False] * 3},
+    "attention at the bottom": {"attention": [False, False, False, True]},
+}
+_REPEATS = 5
+_ITERATIONS = 200
+_BATCH = (4, 4, 160, 144)
+
+
+def main() -> None:
+    """Time and train every setting that has no row yet."""
+    parser = argparse.ArgumentParser(prog="benchmarks.speed.architectures")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/architectures"))
+    parser.add_argument("--seeds", default="0")
+    arguments = parser.parse_args()
+    cohort = Cohort("brain", Task("t1", "t2"), arguments.manifest, {})
+    reference = _network(SETTINGS["shipped"])
+    rows = []
+    for name, setting in SETTINGS.items():
+        network = _network(setting)
+        scores = [
+            _quality(cohort, name, setting, int(s), arguments.folder)
+            for s in arguments.seeds.split(",")
+        ]
+        rows.append(
+            {
+                "network": name,
+                "parameters_m": sum(p.numel() for p in network.parameters()) / 1e6,
+                "forward_time": _ratio(network, reference),
+                "psnr_fit": statistics.mean(scores),
+                "seeds": len(scores),
+            }
+        )
+        print(rows[-1], flush=True)
+        pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.4g")
+
+
+def _network(setting: dict[str, Any]) -> nn.Module:
+    pipeline = load_pipeline(
+        "base",
+        {"tasks": ["t1-to-t2"], "network": {**SHIPPED, **setting}, "volume": {"divisible": 16}},
+    )
+    device = torch.device("cpu")
+    return inference_copy(residual_network(pipeline, 0), device, inference_precision(device))
+
+
+def _ratio(network: nn.Module, reference: nn.Module) -> float:
+    """Time of a forward pass over the reference's: the median of ratios taken in turns."""
+    x, t = torch.randn(_BATCH), torch.full((_BATCH[0],), 500.0)
+
+    def once(net: nn.Module) -> float:
+        start = time.perf_counter()
+        net(x, t)
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        once(network), once(reference)
+        return statistics.median(once(network) / once(reference) for _ in range(_REPEATS))
+
+
+def _quality(cohort: Cohort, name: str, setting: dict[str, Any], seed: int, folder: Path) -> float:
+    """Fidelity mode's foreground PSNR after a linear fit, mean over the val subjects, in dB."""
+    window = {"patch": [80, 80], "iterations": _ITERATIONS}
+    changes = {
+        "network": {**SHIPPED, **setting},
+        "volume": {"divisible": 16},
+        "noise": window,
+        "residual": window,
+    }
+    pipeline = cohort.pipeline(changes)
+    data = CohortData(cohort, pipeline, folder)
+    stage = residual_stage(pipeline, data.residual("all", seed).train, [], seed, None)
+    run = folder / name.replace(" ", "-") / str(seed)
+    network = filled(residual_network(pipeline, 0), fitted(stage, pipeline, run, seed))
+    predict = drdd_predict(network, None, pipeline, cohort.task, Steps(1, 0))
+    scores = [score_subject(predict, e, seed)["psnr_fit"] for _, e in data.scored("val")]
+    return float(statistics.mean(scores))
+
+
+if __name__ == "__main__":
+    main()
