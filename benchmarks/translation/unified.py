@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tasks = load_pipeline("brain-mri").parsed_tasks
+    tasks = load_pipeline("brain-unified").parsed_tasks
     every = {"tasks": [str(task) for task in tasks]}
     rows: list[dict[str, Any]] = []
     tiles = []

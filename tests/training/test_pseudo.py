@@ -110,7 +110,7 @@ def test_other_widths_do_not_fit_and_other_tasks_do() -> None:
     recipe = helpers.tiny_pipeline()
     weights = residual_network(recipe, 0).state_dict()
     wider = residual_network(helpers.tiny_pipeline(network={"channels": [4, 8]}), 0)
-    several = residual_network(helpers.tiny_pipeline("brain-mri"), 0)
+    several = residual_network(helpers.tiny_pipeline("brain-unified"), 0)
     assert misfitting(wider, weights)
     assert misfitting(several, weights) == []
 
