@@ -19,14 +19,12 @@ from torch import nn
 
 from benchmarks.translation.cells import filled, fitted
 from benchmarks.translation.cohorts import Cohort, CohortData
-from benchmarks.translation.methods import drdd_predict
-from benchmarks.translation.scoring import score_subject
 from medtrans.config import Task
 from medtrans.devices import inference_precision
-from medtrans.diffusion import Steps
-from medtrans.networks import inference_copy, residual_network
+from medtrans.networks import build_schedule, inference_copy, residual_network
 from medtrans.recipes import load_pipeline
 from medtrans.training.stages import residual_stage
+from medtrans.training.validation import translated, validate
 
 RESULTS = Path(__file__).parent / "architectures.csv"
 SHIPPED: dict[str, Any] = load_pipeline("base", {"tasks": ["t1-to-t2"]}).network.model_dump()
@@ -41,6 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 _REPEATS = 5
 _ITERATIONS = 200
+_SLICES = 32  # of each val subject
 _BATCH = (4, 4, 160, 144)
 
 
@@ -106,13 +105,14 @@ def _quality(cohort: Cohort, name: str, setting: dict[str, Any], seed: int, fold
         "residual": window,
     }
     pipeline = cohort.pipeline(changes)
-    data = CohortData(cohort, pipeline, folder)
-    stage = residual_stage(pipeline, data.residual("all", seed).train, [], seed, None)
+    examples = CohortData(cohort, pipeline, folder).residual("all", seed)
+    stage = residual_stage(pipeline, examples.train, [], seed, None)
     run = folder / name.replace(" ", "-") / str(seed)
     network = filled(residual_network(pipeline, 0), fitted(stage, pipeline, run, seed))
-    predict = drdd_predict(network, None, pipeline, cohort.task, Steps(1, 0))
-    scores = [score_subject(predict, e, seed)["psnr_fit"] for _, e in data.scored("val")]
-    return float(statistics.mean(scores))
+    predict = translated(build_schedule(pipeline), None, pipeline)
+    device = torch.device("cpu")
+    outcome = validate(network, predict, examples.val, pipeline, _SLICES, device)
+    return outcome.scores["fidelity_psnr_fit"]
 
 
 if __name__ == "__main__":
