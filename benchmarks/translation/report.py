@@ -24,7 +24,7 @@ _COLUMNS = {
     "slice_to_slice": "slice-to-slice ratio",
     "realism": "realism distance",
     "network_calls": "calls",
-    "seconds": "seconds",
+    "seconds": "CPU seconds",
 }
 
 
@@ -60,7 +60,9 @@ def _tables(rows: pd.DataFrame) -> list[str]:
         ]
         for name, row in means.iterrows():
             cells = " | ".join(f"{row[c]:.4g}" for c in columns)
-            lines.append(f"| {name} | {cells} | {spread.get(name, float('nan')):.2f} |")
+            deviation = spread.get(name)
+            shown = "–" if deviation is None or pd.isna(deviation) else f"{deviation:.2f}"
+            lines.append(f"| {name} | {cells} | {shown} |")
         seeds = found.seed.nunique()
         parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", "\n".join(lines)]
     return parts
@@ -117,7 +119,9 @@ Written by `python -m benchmarks.translation.report` from
 [benchmarks/translation](../benchmarks/translation/README.md). Every learnt method is the same
 U-Net on the same pairs, augmentation and number of paired images; DRDD has all unpaired targets of
 the train split besides. Scores are means over the test subjects and seeds, inside the target's
-foreground on a [0, 1] scale; without "raw", after a least-squares linear fit.
+foreground on a [0, 1] scale; PSNR, SSIM and MAE after a least-squares linear fit unless they say
+"raw", texture and realism raw. Training is short (400 steps on pairs), so differences of a tenth of
+a dB say little; where a table has fewer seeds or methods than another, they were not run yet.
 
 ![quality against pairs](pictures/quality_against_pairs.png)
 
