@@ -83,15 +83,19 @@ def draw(rows: pd.DataFrame, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     present = [p for p in PAIRS if (rows.pairs == p).any()]
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
     for name, found in rows.groupby("name", sort=False):
         means = found.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
         centre, spread = means.mean().reindex(present), means.std().reindex(present)
         style = "-o" if name.startswith("drdd") else "--s"
-        axes.errorbar(range(len(present)), centre, yerr=spread, fmt=style, label=name, capsize=3)
+        known = centre.notna().to_numpy().nonzero()[0]  # a line over numbers that were not run
+        axes.errorbar(
+            known, centre.iloc[known], spread.iloc[known], fmt=style, label=name, capsize=3
+        )
     axes.set_xticks(range(len(present)), present)
     axes.set(xlabel="pairs", ylabel="foreground PSNR after a linear fit, dB")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(folder / "quality_against_pairs.png", dpi=120)
     _draw_realism(rows, folder / "fidelity_against_realism.png", plt)
 
