@@ -196,6 +196,8 @@ class AugmentationConfig(_Strict):
     tone_control_points: tuple[Count, Count]
     gamma: Fraction
     gamma_range: tuple[Positive, Positive]
+    lift: Fraction
+    lift_max: Annotated[float, Field(ge=0.0, lt=1.0)]
     cut: Fraction
     cut_share: Fraction
     bias_field: Fraction

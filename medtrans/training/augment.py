@@ -84,6 +84,9 @@ class Augmentation:
             toned = tone_curve(toned, points, rng)
         if rng.random() < config.gamma:
             toned = _power(toned, rng.uniform(*config.gamma_range))
+        if rng.random() < config.lift:
+            darkest = np.float32(rng.uniform(0, config.lift_max))
+            toned = darkest + (_ONE - darkest) * toned
         if rng.random() < config.bias_field:
             toned = toned * bias_field(toned.shape[1:], config.bias_coefficient, rng)
         if rng.random() < config.noise:

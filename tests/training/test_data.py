@@ -21,7 +21,7 @@ from medtrans.training.stages import noise_stage, pair_example, residual_stage, 
 from tests import helpers
 
 Cached = dict[str, dict[str, CachedVolume]]
-KINDS = ("flip", "affine", "tone_curve", "gamma", "bias_field", "noise", "cut")
+KINDS = ("flip", "affine", "tone_curve", "gamma", "lift", "bias_field", "noise", "cut")
 STILL = dict.fromkeys(KINDS, 0.0)
 EYE = tuple(map(tuple, np.eye(4).tolist()))
 
@@ -189,7 +189,7 @@ class TestAugmentation:
             np.testing.assert_allclose(out["source"][1:2], out["target"], atol=1e-6)
             assert not np.allclose(out["target"], given["target"])
 
-    @pytest.mark.parametrize("kind", ["tone_curve", "gamma", "bias_field", "noise"])
+    @pytest.mark.parametrize("kind", ["tone_curve", "gamma", "lift", "bias_field", "noise"])
     def test_tone_changes_the_source_alone_and_not_its_background(self, kind: str) -> None:
         given = self.slices()
         augment = Augmentation(("source", "target"), self.config(**{kind: 1.0}), 0)
