@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    manifest = helpers.write_cohort(tmp_path_factory.mktemp("phantoms"), 4)
+    manifest = helpers.write_cohort(
+        tmp_path_factory.mktemp("phantoms"), 4, contrasts=("t1", "t2", "flair")
+    )
     return Cohort("phantoms", Task("t1", "t2"), manifest, TINY)
 
 
@@ -44,6 +47,32 @@ def test_drdd_gives_a_row_for_each_mode(phantoms: Cohort, tmp_path: Path, pairs:
     rows = run_cell(Cell(phantoms, "conditioned", variant, pairs, 0), "test", tmp_path)
     calls = {row["mode"]: row["network_calls"] for row in rows}
     assert calls == {"fidelity": 1, "balanced": 2, "realistic": 4}
+
+
+@pytest.mark.parametrize("pairs", ["none", "4 slices"])
+def test_a_variant_starts_from_pseudo_pairs_and_learns_related_tasks(
+    phantoms: Cohort, tmp_path: Path, pairs: str
+) -> None:
+    cohort = replace(phantoms, related=("flair-to-t2",))
+    variant = {"related": True, "start": {"iterations": 3}}
+    cell = Cell(cohort, "drdd", variant, pairs, 0, ("fidelity",))
+    assert cell.changes["residual"]["iterations"] == 2 * TINY["residual"]["iterations"]
+    rows = run_cell(cell, "test", tmp_path)
+    assert all(np.isfinite(row["psnr_fit"]) for row in rows)
+    trained = {path.parent.parent.name.partition("-")[0] for path in tmp_path.rglob("best.pt")}
+    assert ("start" in trained) and (trained == {"start"}) == (pairs == "none")
+
+
+def test_few_pairs_are_half_of_the_images_beside_related_tasks(
+    phantoms: Cohort, tmp_path: Path
+) -> None:
+    cohort = replace(phantoms, related=("flair-to-t2",))
+    pipeline = cohort.pipeline(Cell(cohort, "drdd", {"related": True}, "all", 0).changes)
+    train = CohortData(cohort, pipeline, tmp_path).residual("4 slices", 0).train
+    own = [example for example in train if example.label == 0]
+    assert len(own) * 2 == len(train) > 2
+    assert all(len(example.lead.occupied) == 4 for example in own)
+    assert all(len(e.lead.occupied) > 4 for e in train if e.label == 1)
 
 
 def test_a_cell_that_was_trained_is_scored_again_the_same(phantoms: Cohort, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def main() -> None:
         sys.exit(f"There is no method {', '.join(sorted(unknown))}; see variants.toml.")
     known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
     recipe, task = known.get("recipe", {}), Task.parse(known["task"])
-    cohort = Cohort(arguments.cohort, task, arguments.manifest, recipe)
+    cohort = Cohort(arguments.cohort, task, arguments.manifest, recipe, known.get("related", ()))
     numbers = arguments.pairs.split(",") if arguments.pairs else known["pairs"]
     for seed in map(int, arguments.seeds.split(",")):
         for pairs in numbers:

@@ -39,7 +39,7 @@ from medtrans.training.stages import Stage, noise_stage, residual_stage
 BASELINES = {
     "regression l1": regression("l1"),
     "regression l2": regression("l2"),
-    "regression l2 x2": regression("l2"),
+    "regression l2 x4": regression("l2"),
     "pix2pix": pix2pix,
     "rddm": rddm,
 }
@@ -50,7 +50,12 @@ _DEVICE = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained: a method, or a variant of DRDD, on so many pairs with a seed."""
+    """What is trained: a method, or a variant of DRDD, on so many pairs with a seed.
+
+    A variant is changes to the recipe, and two keys of its own: `start`, changes to [residual] for
+    a training on pseudo-pairs alone, from which the residual network starts; and `related`, which
+    adds the cohort's related tasks, with as many images as the task itself has.
+    """
 
     cohort: Cohort
     method: str
@@ -60,13 +65,24 @@ class Cell:
     modes: tuple[str, ...] = MODES
 
     @property
+    def changes(self) -> dict[str, Any]:
+        """The variant's changes to the recipe."""
+        changes = {k: v for k, v in self.variant.items() if k not in ("start", "related")}
+        if not (self.variant.get("related") and self.cohort.related):
+            return changes
+        residual = self.cohort.pipeline(changes).residual
+        tasks = [str(self.cohort.task), *self.cohort.related]
+        doubled = changes.get("residual", {}) | {"iterations": 2 * residual.iterations}
+        return {**changes, "tasks": tasks, "residual": doubled}
+
+    @property
     def name(self) -> str:
         return f"{self.cohort.name}/{self.method}/{self.pairs}/{self.seed}".replace(" ", "-")
 
 
 def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
     """Train what is not trained yet, and score it; a row for each subject and mode."""
-    pipeline = cell.cohort.pipeline(cell.variant)
+    pipeline = cell.cohort.pipeline(cell.changes)
     data = CohortData(cell.cohort, pipeline, folder)
     predictors = _predictors(cell, pipeline, data, folder)
     correlation = pipeline.sampling.correlation_length
@@ -118,10 +134,7 @@ def _drdd(
     steps = {m: Steps(*pipeline.sampling.modes[m.partition(" ")[0]]) for m in cell.modes}
     needed = pipeline.residual.from_noise or any(s.noise for s in steps.values())
     noise = _noise(cell, pipeline, data, folder) if needed else None
-    examples = data.residual(cell.pairs, cell.seed)
-    stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
-    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
-    residual = filled(residual_network(pipeline, 0), weights)
+    residual = _residual(cell, pipeline, data, folder, noise)
     predictors: dict[tuple[str, int], Predict] = {}
     for mode, taken in steps.items():
         over = mode.partition(" ")[2]
@@ -131,12 +144,40 @@ def _drdd(
     return predictors
 
 
+def _residual(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path, noise: nn.Module | None
+) -> nn.Module:
+    """Train the residual stage; its start on pseudo-pairs once for all numbers of pairs."""
+    start = _start(cell, folder) if "start" in cell.variant else None
+    if start is not None and cell.pairs == "none":
+        return start
+    examples = data.residual(cell.pairs, cell.seed)
+    stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
+    if start is not None:
+        stage.network.load_state_dict(start.state_dict())
+    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
+    return filled(residual_network(pipeline, 0), weights)
+
+
+def _start(cell: Cell, folder: Path) -> nn.Module:
+    """Train a residual network on pseudo-pairs alone."""
+    residual = {"pseudo_until": 1.0, **cell.variant["start"]}
+    pipeline = cell.cohort.pipeline({**cell.changes, "residual": residual})
+    examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
+    stage = residual_stage(pipeline, [], [], cell.seed, None, examples.pseudo)
+    own = folder / cell.cohort.name / f"start-{_fingerprint(cell.variant)}" / str(cell.seed)
+    return filled(residual_network(pipeline, 0), fitted(stage, pipeline, own, cell.seed))
+
+
+def _fingerprint(changes: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn.Module:
     """Train the noise stage, once for all cells that share it."""
     examples = data.noise(cell.pairs, cell.seed)
     stage = noise_stage(pipeline, examples.train, [], cell.seed, examples.pseudo)
-    shared = {k: v for k, v in cell.variant.items() if k != "residual"}
-    own = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
+    own = _fingerprint({k: v for k, v in cell.changes.items() if k != "residual"})
     paired = pipeline.noise.sees_source and pipeline.noise.pseudo_until < 1
     pairs = cell.pairs if paired else "unpaired"
     name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")

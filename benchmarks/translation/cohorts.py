@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from medtrans.recipes import load_pipeline
 from medtrans.training.data import Example
 from medtrans.training.examples import (
     StageExamples,
+    TrainingData,
     noise_examples,
     residual_examples,
     select_data,
@@ -34,12 +35,15 @@ class Cohort:
     manifest : Path
     overrides : dict
         What its recipe changes in the benchmark's.
+    related : sequence of str
+        Tasks to the same target, which a unified model learns beside this one.
     """
 
     name: str
     task: Task
     manifest: Path
     overrides: dict[str, Any]
+    related: Sequence[str] = ()
 
     def pipeline(self, variant: dict[str, Any] | None = None) -> Pipeline:
         """Return the benchmark's recipe for this cohort, with a variant's changes."""
@@ -67,14 +71,28 @@ class CohortData:
         return Manifest.read(self.cohort.manifest)
 
     def residual(self, pairs: str, seed: int) -> StageExamples:
-        """Return the residual stage's examples with the pairs cut down to `pairs`."""
-        data = select_data(self.manifest, self.pipeline, _subjects(pairs), seed, need_pairs=False)
-        return _limited(residual_examples(data, self.cache, self.pipeline), pairs)
+        """Return the residual stage's examples with the task's pairs cut down to `pairs`.
+
+        Related tasks keep theirs, since it is this task that lacks pairs; they get half the images.
+        """
+        data = self._selected(pairs, seed)
+        label = self.pipeline.parsed_tasks.index(self.cohort.task)
+        examples = _limited(residual_examples(data, self.cache, self.pipeline), pairs, label)
+        own = [example for example in examples.train if example.label == label]
+        related = [example for example in examples.train if example.label != label]
+        times = max(1, round(len(related) / len(own))) if own else 1
+        return examples._replace(train=own * times + related)
+
+    def _selected(self, pairs: str, seed: int) -> TrainingData:
+        few = self.manifest.pairs(*self.cohort.task, "train", _subjects(pairs), seed)
+        every = select_data(self.manifest, self.pipeline, None, seed, need_pairs=False)
+        return replace(every, pairs={**every.pairs, self.cohort.task: few})
 
     def noise(self, pairs: str, seed: int) -> StageExamples:
         """Return the noise stage's examples; its pairs, where it has any, are the same."""
-        data = select_data(self.manifest, self.pipeline, _subjects(pairs), seed, need_pairs=False)
-        return _limited(noise_examples(data, self.cache, self.pipeline), pairs)
+        data = self._selected(pairs, seed)
+        label = self.pipeline.targets.index(self.cohort.task.target)
+        return _limited(noise_examples(data, self.cache, self.pipeline), pairs, label)
 
     def scored(self, split: str) -> Iterator[tuple[str, Example]]:
         """Yield every subject of a split with its pair."""
@@ -92,13 +110,17 @@ def _subjects(pairs: str) -> int | None:
     return {"none": 0, "all": None}[pairs] if not unit else int(number)
 
 
-def _limited(examples: StageExamples, pairs: str) -> StageExamples:
-    """Keep so many slices of a subject's pairs, evenly spaced."""
+def _limited(examples: StageExamples, pairs: str, label: int) -> StageExamples:
+    """Keep so many slices of a subject's pairs with this label, evenly spaced."""
     number, _, unit = pairs.partition(" ")
-    paired = all("source" in example.volumes for example in examples.train)
-    if unit != "slices" or not paired:
+    if unit != "slices":
         return examples
-    return examples._replace(train=[_thinned(example, int(number)) for example in examples.train])
+
+    def limited(example: Example) -> Example:
+        paired = "source" in example.volumes and example.label == label
+        return _thinned(example, int(number)) if paired else example
+
+    return examples._replace(train=[limited(example) for example in examples.train])
 
 
 def _thinned(example: Example, count: int) -> Example:

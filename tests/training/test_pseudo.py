@@ -27,7 +27,9 @@ from medtrans.volumes import read_volume
 from tests import helpers
 
 Cached = dict[str, dict[str, CachedVolume]]
-STILL = dict.fromkeys(("flip", "affine", "tone_curve", "gamma", "lift", "bias_field", "noise", "cut"), 0.0)
+STILL = dict.fromkeys(
+    ("flip", "affine", "tone_curve", "gamma", "lift", "bias_field", "noise", "cut"), 0.0
+)
 
 
 @given(seed=st.integers(0, 10_000))
