@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -28,21 +29,26 @@ _COLUMNS = {
 }
 
 
+_MODES = ("fidelity", "realistic")
+_TRIED = {"psnr_fit": "PSNR", "high_frequency": "high-frequency ratio", "realism": "realism"}
+
+
 def main() -> None:
     """Write the page and draw the pictures."""
-    table = load(RESULTS)
+    table, tried = load(RESULTS, "test"), load(RESULTS, "val")
     sections = ["# The translation benchmark", _INTRODUCTION]
     for (cohort, task), rows in table.groupby(["cohort", "task"], sort=False):
         sections += [f"## {cohort}, {task}", *_tables(rows)]
+    sections += _tried(tried)
     main_rows = table[(table.cohort == "brain") & (table.task == "t1-to-t2")]
     draw(main_rows, DOCS / "pictures")
     (DOCS / "benchmark.md").write_text("\n\n".join(sections) + "\n")
 
 
-def load(path: Path) -> pd.DataFrame:
-    """Read the rows of the test split; a method's name carries its mode."""
+def load(path: Path, split: str) -> pd.DataFrame:
+    """Read the rows of a split; a method's name carries its mode."""
     table = pd.read_csv(path, keep_default_na=False, na_values={"psnr": [""]})
-    table = table[table.split == "test"]
+    table = table[table.split == split]
     name = table.method + (" " + table["mode"]).where(table["mode"] != "", "")
     order = pd.Categorical(table.pairs, PAIRS, ordered=True)
     return table.assign(name=name, pairs=order)
@@ -66,6 +72,27 @@ def _tables(rows: pd.DataFrame) -> list[str]:
         seeds = found.seed.nunique()
         parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", "\n".join(lines)]
     return parts
+
+
+def _tried(rows: pd.DataFrame) -> list[str]:
+    """Table the variants, each against the paper's method, on the val split."""
+    if rows.empty:
+        return []
+    lines = [
+        "| variant | " + " | ".join(f"{mode}: {c}" for mode, c in product(_MODES, _TRIED.values())),
+        "|---" * (1 + len(_MODES) * len(_TRIED)) + "|",
+    ]
+    lines[0] += " |"
+    for method, found in rows.groupby("method", sort=False):
+        cells = [_mean_and_spread(found[found["mode"] == m], c) for m, c in product(_MODES, _TRIED)]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return [_TRIED_INTRODUCTION, "\n".join(lines)]
+
+
+def _mean_and_spread(rows: pd.DataFrame, column: str) -> str:
+    """Give mean ± standard deviation over seeds, or a dash for a mode that was not asked for."""
+    seeds = rows.groupby("seed")[column].mean()
+    return f"{seeds.mean():.4g} ± {seeds.std():.2g}" if len(seeds) > 1 else "–"
 
 
 def _spread_over_seeds(rows: pd.DataFrame) -> pd.Series:
@@ -121,8 +148,10 @@ _INTRODUCTION = """\
 Written by `python -m benchmarks.translation.report` from
 [results.csv](../benchmarks/translation/results.csv); how to add to it stands in
 [benchmarks/translation](../benchmarks/translation/README.md). Every learnt method is the same
-U-Net on the same pairs, augmentation and number of paired images; DRDD has all unpaired targets of
-the train split besides. Scores are means over the test subjects and seeds, inside the target's
+U-Net on the same pairs, augmentation and number of paired images. DRDD has besides what it alone
+can use: pseudo-pairs of all unpaired targets of the train split before the pairs, and, where the
+cohort has them, as many images of related tasks (T1c and FLAIR to the same target) beside them.
+`drdd-paper` has neither. Scores are means over the test subjects and seeds, inside the target's
 foreground on a [0, 1] scale; PSNR, SSIM and MAE after a least-squares linear fit unless they say
 "raw", texture and realism raw. Training is short (400 steps on pairs), so differences of a tenth of
 a dB say little; where a table has fewer seeds or methods than another, they were not run yet.
@@ -130,6 +159,13 @@ a dB say little; where a table has fewer seeds or methods than another, they wer
 ![quality against pairs](pictures/quality_against_pairs.png)
 
 ![fidelity against realism](pictures/fidelity_against_realism.png)"""
+
+_TRIED_INTRODUCTION = """\
+## What was tried
+
+Each variant is one change of the paper's method ([variants.toml](../benchmarks/translation/variants.toml)),
+on 8 paired T1/T2 slices, scored on the val subject: mean ± standard deviation over seeds. A variant
+of the residual stage leaves the noise stage as it was, and the other way round."""
 
 if __name__ == "__main__":
     main()

@@ -203,6 +203,18 @@ class TestAugmentation:
             assert out["source"].max() <= 1
         assert max(changes) > 0.01
 
+    def test_lift_raises_the_darkest_tissue_and_leaves_the_brightest(self) -> None:
+        given = self.slices()
+        inside = given["source"] > -1
+        augment = Augmentation(("source", "target"), self.config(lift=1.0, lift_max=0.5), 0)
+        before = given["source"][inside]
+        raised = [augment(given, seed)["source"][inside] for seed in range(20)]
+        for after in raised:
+            share = (1 - after) / (1 - before)  # of the distance to white that is left
+            np.testing.assert_allclose(share, share[0], rtol=1e-4)
+            assert 0.5 <= share[0] <= 1
+        assert np.std([after.min() for after in raised]) > 0.05
+
     def test_cut_takes_the_same_part_of_both(self) -> None:
         given = {key: np.maximum(value, -0.9) for key, value in self.slices().items()}
         augment = Augmentation(("source", "target"), self.config(cut=1.0, cut_share=0.4), 0)
