@@ -163,9 +163,9 @@ a dB say little; where a table has fewer seeds or methods than another, they wer
 _TRIED_INTRODUCTION = """\
 ## What was tried
 
-Each variant is one change of the paper's method ([variants.toml](../benchmarks/translation/variants.toml)),
-on 8 paired T1/T2 slices, scored on the val subject: mean ± standard deviation over seeds. A variant
-of the residual stage leaves the noise stage as it was, and the other way round."""
+Each variant is one change of the paper's method
+([variants.toml](../benchmarks/translation/variants.toml)), on 8 paired T1/T2 slices, scored on the
+val subject: mean ± standard deviation over seeds."""
 
 if __name__ == "__main__":
     main()
