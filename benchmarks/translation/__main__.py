@@ -134,7 +134,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", help="instead of the cohort's, with commas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--modes", default=",".join(MODES), help="of DRDD")
+    parser.add_argument("--modes", default=",".join(MODES), help="of DRDD; also 2+10, fidelity x4")
     parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)

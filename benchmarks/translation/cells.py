@@ -131,7 +131,7 @@ def _baseline(
 def _drdd(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
-    steps = {m: Steps(*pipeline.sampling.modes[m.partition(" ")[0]]) for m in cell.modes}
+    steps = {mode: _steps(mode, pipeline) for mode in cell.modes}
     needed = pipeline.residual.from_noise or any(s.noise for s in steps.values())
     noise = _noise(cell, pipeline, data, folder) if needed else None
     residual = _residual(cell, pipeline, data, folder, noise)
@@ -142,6 +142,13 @@ def _drdd(
         calls = (taken.residual + taken.noise) * {"": 1, "flips": 2, "x4": 4}[over]
         predictors[mode, calls] = averaged(plain, over) if over else plain
     return predictors
+
+
+def _steps(mode: str, pipeline: Pipeline) -> Steps:
+    """Read "2+10", or a mode of the recipe with what `averaged` knows behind it."""
+    if "+" in mode:
+        return Steps(*map(int, mode.split("+")))
+    return Steps(*pipeline.sampling.modes[mode.partition(" ")[0]])
 
 
 def _residual(
