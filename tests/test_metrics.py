@@ -13,11 +13,13 @@ from medtrans.errors import GeometryError, ManifestError
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.evaluate.compare import evaluate_files, evaluate_model, score, summarise
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity, unit_scale
+from medtrans.foreground import find_foreground
 from medtrans.intensity import Profile
 from medtrans.manifest import Manifest
 from medtrans.settings import Settings
 from medtrans.training.run import TrainingPlan, train
 from medtrans.translate import Translator
+from medtrans.volumes import read_volume
 from tests import helpers
 
 
@@ -147,6 +149,26 @@ class TestCompare:
         assert np.isfinite(scores.drop(columns=["subject", "task"]).to_numpy(float)).all()
         # On the subject that it was fitted to, no linear map of the source can be better.
         assert scores.loc["tone curve", "psnr_fit"] > scores.loc["identity", "psnr_fit"]
+
+    def test_the_task_that_is_scored_is_the_task_that_is_translated(self, tmp_path: Path) -> None:
+        manifest = helpers.write_cohort(tmp_path / "data", 1, contrasts=("t1", "t2", "flair"))
+        recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])
+        translator = Translator.load(helpers.save_model(tmp_path / "model", recipe), "cpu")
+        cases = Manifest.read(manifest)
+        table = evaluate_model(translator, cases, "train", "t1-to-flair", [Settings()])
+        [pair] = cases.pairs("t1", "flair", "train")
+        source, target = read_volume(pair.source.path), read_volume(pair.target.path).numpy()
+        expected = {
+            task: score(
+                translator.translate_volume(source, Settings(task=task)).voxels,
+                target,
+                find_foreground(target),
+            )["psnr"]
+            for task in ("t1-to-t2", "t1-to-flair")
+        }
+        assert expected["t1-to-t2"] != pytest.approx(expected["t1-to-flair"], abs=1e-4)
+        found = table.set_index("method").loc["fidelity", "psnr"]
+        assert found == pytest.approx(expected["t1-to-flair"], abs=1e-6)
 
     def test_summary_is_the_mean(self, identity_model: Path, tmp_path: Path) -> None:
         manifest = helpers.write_cohort(tmp_path, 3)

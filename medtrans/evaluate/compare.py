@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,8 @@ def _predictions(
         predicted = unit.restore(curve(_normalised(case.source, task.source, pipeline)))
         yield "tone curve", np.where(case.mask, predicted, np.float32(unit.low))
     for settings in all_settings:
-        yield settings.mode, translator.translate_volume(case.source, settings).voxels
+        asked = replace(settings, task=str(task))
+        yield settings.mode, translator.translate_volume(case.source, asked).voxels
 
 
 def _fit_tone_curve(pairs: list[Pair], task: Task, pipeline: Pipeline) -> ToneCurve | None:
