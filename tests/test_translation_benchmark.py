@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.translation import report
 from benchmarks.translation.__main__ import append, read
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
 from benchmarks.translation.cohorts import Cohort, CohortData
@@ -100,6 +101,26 @@ def test_rows_add_up(tmp_path: Path) -> None:
     assert [row["psnr"] for row in read(path)] == ["1", "2"]
     with path.open() as file:
         assert next(csv.reader(file)) == ["method", "psnr"]
+
+
+def test_the_report_reads_what_the_benchmark_writes(tmp_path: Path) -> None:
+    row = {"cohort": "brain", "task": "t1-to-t2", "subject": "a", "realism": None}
+    score = dict.fromkeys(set(report._COLUMNS) - {"realism"}, 1.0)
+    for seed, split, method, mode in (
+        (0, "test", "drdd", "fidelity"),
+        (0, "val", "drdd", "fidelity"),
+        (1, "val", "drdd", "fidelity"),
+        (0, "val", "regression l2", ""),
+    ):
+        own = {"method": method, "mode": mode, "pairs": "none", "seed": seed, "split": split}
+        append(tmp_path / "rows.csv", [{**row, **own, **score, "psnr_fit": 17.0 + seed}])
+    table = report.load(tmp_path / "rows.csv", "test")
+    assert table.name.tolist() == ["drdd fidelity"]
+    assert table.pairs.tolist() == ["none"]
+    assert table.realism.isna().all()
+    [_, tried] = report._tried(report.load(tmp_path / "rows.csv", "val"))
+    assert "| drdd | 2 | 17.5 ± 0.71 |" in tried
+    assert "| regression l2 | 1 | 17 |" in tried
 
 
 def test_an_exact_prediction_scores_best(phantoms: Cohort, tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ _COLUMNS = {
 }
 
 
-_MODES = ("fidelity", "realistic")
 _TRIED = {"psnr_fit": "PSNR", "high_frequency": "high-frequency ratio", "realism": "realism"}
 
 
@@ -47,7 +46,8 @@ def main() -> None:
 
 def load(path: Path, split: str) -> pd.DataFrame:
     """Read the rows of a split; a method's name carries its mode."""
-    table = pd.read_csv(path, keep_default_na=False, na_values={"psnr": [""]})
+    scores = {column: [""] for column in _COLUMNS}  # "none" pairs and an empty mode are no gaps
+    table = pd.read_csv(path, keep_default_na=False, na_values=scores)
     table = table[table.split == split]
     name = table.method + (" " + table["mode"]).where(table["mode"] != "", "")
     order = pd.Categorical(table.pairs, PAIRS, ordered=True)
@@ -75,24 +75,26 @@ def _tables(rows: pd.DataFrame) -> list[str]:
 
 
 def _tried(rows: pd.DataFrame) -> list[str]:
-    """Table the variants, each against the paper's method, on the val split."""
+    """Table the variants on the val split; one network call is fidelity mode's."""
     if rows.empty:
         return []
-    lines = [
-        "| variant | " + " | ".join(f"{mode}: {c}" for mode, c in product(_MODES, _TRIED.values())),
-        "|---" * (1 + len(_MODES) * len(_TRIED)) + "|",
-    ]
-    lines[0] += " |"
+    rows = rows.assign(mode=rows["mode"].where(rows["mode"] != "", "fidelity"))
+    modes = [mode for mode in ("fidelity", "realistic") if (rows["mode"] == mode).any()]
+    columns = list(product(modes, _TRIED))
+    names = ["variant", "seeds", *(f"{mode}: {_TRIED[column]}" for mode, column in columns)]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for method, found in rows.groupby("method", sort=False):
-        cells = [_mean_and_spread(found[found["mode"] == m], c) for m, c in product(_MODES, _TRIED)]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        cells = [_mean_and_spread(found[found["mode"] == m], c) for m, c in columns]
+        lines.append(" | ".join([f"| {method}", str(found.seed.nunique()), *cells]) + " |")
     return [_TRIED_INTRODUCTION, "\n".join(lines)]
 
 
 def _mean_and_spread(rows: pd.DataFrame, column: str) -> str:
-    """Give mean ± standard deviation over seeds, or a dash for a mode that was not asked for."""
+    """Give mean ± standard deviation over seeds; no deviation of one, a dash for none."""
     seeds = rows.groupby("seed")[column].mean()
-    return f"{seeds.mean():.4g} ± {seeds.std():.2g}" if len(seeds) > 1 else "–"
+    if seeds.empty:
+        return "–"
+    return f"{seeds.mean():.4g}" + (f" ± {seeds.std():.2g}" if len(seeds) > 1 else "")
 
 
 def _spread_over_seeds(rows: pd.DataFrame) -> pd.Series:
@@ -163,9 +165,9 @@ a dB say little; where a table has fewer seeds or methods than another, they wer
 _TRIED_INTRODUCTION = """\
 ## What was tried
 
-Each variant is one change of the paper's method
-([variants.toml](../benchmarks/translation/variants.toml)), on 8 paired T1/T2 slices, scored on the
-val subject: mean ± standard deviation over seeds."""
+Variants of the paper's method ([variants.toml](../benchmarks/translation/variants.toml)), beside ℓ2
+regression and `drdd`, on 8 paired T1/T2 slices, scored on the val subject: mean ± standard
+deviation over seeds."""
 
 if __name__ == "__main__":
     main()
