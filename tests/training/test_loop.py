@@ -7,7 +7,7 @@ import csv
 import math
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -299,6 +299,13 @@ class TestStopping:
 
 
 class TestStopSignal:
+    @pytest.fixture(autouse=True)
+    def python_handles_interrupts(self) -> Iterator[None]:
+        """A shell that starts the tests in the background leaves SIGINT ignored."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_first_signal_is_noted_and_the_second_acts(self) -> None:
         with StopSignal() as stop:
             assert not stop.is_set
