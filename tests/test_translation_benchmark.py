@@ -69,7 +69,7 @@ def test_few_pairs_are_half_of_the_images_beside_related_tasks(
 ) -> None:
     cohort = replace(phantoms, related=("flair-to-t2",))
     pipeline = cohort.pipeline(Cell(cohort, "drdd", {"related": True}, "all", 0).changes)
-    train = CohortData(cohort, pipeline, tmp_path).residual("4 slices", 0).train
+    train = CohortData(cohort, pipeline, tmp_path).balanced("4 slices", 0).train
     own = [example for example in train if example.label == 0]
     assert len(own) * 2 == len(train) > 2
     assert all(len(example.lead.occupied) == 4 for example in own)

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from benchmarks.translation.cells import filled, fitted
+from benchmarks.translation.cells import trained
 from benchmarks.translation.cohorts import Cohort, CohortData
 from medtrans.config import Task
 from medtrans.devices import inference_precision
@@ -108,7 +108,7 @@ def _quality(cohort: Cohort, name: str, setting: dict[str, Any], seed: int, fold
     examples = CohortData(cohort, pipeline, folder).residual("all", seed)
     stage = residual_stage(pipeline, examples.train, [], seed, None)
     run = folder / name.replace(" ", "-") / str(seed)
-    network = filled(residual_network(pipeline, 0), fitted(stage, pipeline, run, seed))
+    network = trained(stage, pipeline, run, seed)
     predict = translated(build_schedule(pipeline), None, pipeline)
     device = torch.device("cpu")
     outcome = validate(network, predict, examples.val, pipeline, _SLICES, device)

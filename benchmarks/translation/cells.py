@@ -21,7 +21,6 @@ from benchmarks.translation.methods import (
     drdd_predict,
     pix2pix,
     rddm,
-    rddm_network,
     rddm_predict,
     regress,
     regression,
@@ -30,9 +29,7 @@ from benchmarks.translation.scoring import score_subject
 from medtrans.config import MODES, Pipeline
 from medtrans.diffusion import Steps
 from medtrans.evaluate.baselines import ToneCurve
-from medtrans.networks import noise_network, residual_network
 from medtrans.signals import StopSignal
-from medtrans.training.checkpoint import Weights
 from medtrans.training.loop import BEST, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
@@ -120,11 +117,9 @@ def _baseline(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
     stage = BASELINES[cell.method](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
-    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
+    network = trained(stage, pipeline, folder / cell.name, cell.seed)
     if cell.method == "rddm":
-        network = filled(rddm_network(pipeline, 0), weights)
         return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
-    network = filled(residual_network(pipeline, 0), weights)
     return {("", 1): lambda source, eps: regress(network, source)}
 
 
@@ -158,12 +153,11 @@ def _residual(
     start = _start(cell, folder) if "start" in cell.variant else None
     if start is not None and cell.pairs == "none":
         return start
-    examples = data.residual(cell.pairs, cell.seed)
+    examples = data.balanced(cell.pairs, cell.seed)
     stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
     if start is not None:
         stage.network.load_state_dict(start.state_dict())
-    weights = fitted(stage, pipeline, folder / cell.name, cell.seed)
-    return filled(residual_network(pipeline, 0), weights)
+    return trained(stage, pipeline, folder / cell.name, cell.seed)
 
 
 def _start(cell: Cell, folder: Path) -> nn.Module:
@@ -173,7 +167,7 @@ def _start(cell: Cell, folder: Path) -> nn.Module:
     examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
     stage = residual_stage(pipeline, [], [], cell.seed, None, examples.pseudo)
     own = folder / cell.cohort.name / f"start-{_fingerprint(cell.variant)}" / str(cell.seed)
-    return filled(residual_network(pipeline, 0), fitted(stage, pipeline, own, cell.seed))
+    return trained(stage, pipeline, own, cell.seed)
 
 
 def _fingerprint(changes: dict[str, Any]) -> str:
@@ -188,27 +182,26 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
     paired = pipeline.noise.sees_source and pipeline.noise.pseudo_until < 1
     pairs = cell.pairs if paired else "unpaired"
     name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
-    return filled(noise_network(pipeline, 0), fitted(stage, pipeline, folder / name, cell.seed))
+    return trained(stage, pipeline, folder / name, cell.seed)
 
 
-def fitted(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> Weights:
-    """Train a stage, or read what an earlier call has trained; keeps the CPU time beside it."""
-    start, trained = time.process_time(), (folder / BEST).is_file()
+def trained(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> nn.Module:
+    """Train a stage, or read what an earlier call has trained; keeps the CPU time beside it.
+
+    Returns the stage's network with the best weights, ready to translate.
+    """
+    start, known = time.process_time(), (folder / BEST).is_file()
     with StopSignal() as stop:
         weights = fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
-    if not trained:
+    if not known:
         (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
-    return weights
+    stage.network.load_state_dict(weights)
+    return stage.network.eval().requires_grad_(False)
 
 
 def _read_seconds(folder: Path) -> float | None:
     path = folder / _SECONDS
     return float(path.read_text()) if path.is_file() else None
-
-
-def filled(network: nn.Module, weights: Weights) -> nn.Module:
-    network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
 
 
 def _tone_curve(cell: Cell, data: CohortData) -> Predict:

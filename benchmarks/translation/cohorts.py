@@ -73,15 +73,22 @@ class CohortData:
     def residual(self, pairs: str, seed: int) -> StageExamples:
         """Return the residual stage's examples with the task's pairs cut down to `pairs`.
 
-        Related tasks keep theirs, since it is this task that lacks pairs; they get half the images.
+        Related tasks keep theirs, since it is this task that lacks pairs.
         """
         data = self._selected(pairs, seed)
-        label = self.pipeline.parsed_tasks.index(self.cohort.task)
-        examples = _limited(residual_examples(data, self.cache, self.pipeline), pairs, label)
+        return _limited(residual_examples(data, self.cache, self.pipeline), pairs, self._label)
+
+    def balanced(self, pairs: str, seed: int) -> StageExamples:
+        """Return `residual`, with half of the images the task's own where there are others."""
+        examples, label = self.residual(pairs, seed), self._label
         own = [example for example in examples.train if example.label == label]
         related = [example for example in examples.train if example.label != label]
         times = max(1, round(len(related) / len(own))) if own else 1
         return examples._replace(train=own * times + related)
+
+    @property
+    def _label(self) -> int:
+        return self.pipeline.parsed_tasks.index(self.cohort.task)
 
     def _selected(self, pairs: str, seed: int) -> TrainingData:
         few = self.manifest.pairs(*self.cohort.task, "train", _subjects(pairs), seed)

@@ -60,17 +60,14 @@ def _tables(rows: pd.DataFrame) -> list[str]:
         columns = [c for c in _COLUMNS if c in found and found[c].notna().any()]
         means = found.groupby("name", sort=False)[columns].mean()
         spread = _spread_over_seeds(found)
-        lines = [
-            "| method | " + " | ".join(_COLUMNS[c] for c in columns) + " | sd over seeds, dB |",
-            "|---" * (len(columns) + 2) + "|",
-        ]
+        lines = []
         for name, row in means.iterrows():
-            cells = " | ".join(f"{row[c]:.4g}" for c in columns)
             deviation = spread.get(name)
             shown = "–" if deviation is None or pd.isna(deviation) else f"{deviation:.2f}"
-            lines.append(f"| {name} | {cells} | {shown} |")
+            lines.append([name, *(f"{row[c]:.4g}" for c in columns), shown])
+        names = ["method", *(_COLUMNS[c] for c in columns), "sd over seeds, dB"]
         seeds = found.seed.nunique()
-        parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", "\n".join(lines)]
+        parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", _markdown(names, lines)]
     return parts
 
 
@@ -82,11 +79,16 @@ def _tried(rows: pd.DataFrame) -> list[str]:
     modes = [mode for mode in ("fidelity", "realistic") if (rows["mode"] == mode).any()]
     columns = list(product(modes, _TRIED))
     names = ["variant", "seeds", *(f"{mode}: {_TRIED[column]}" for mode, column in columns)]
-    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    lines = []
     for method, found in rows.groupby("method", sort=False):
         cells = [_mean_and_spread(found[found["mode"] == m], c) for m, c in columns]
-        lines.append(" | ".join([f"| {method}", str(found.seed.nunique()), *cells]) + " |")
-    return [_TRIED_INTRODUCTION, "\n".join(lines)]
+        lines.append([method, str(found.seed.nunique()), *cells])
+    return [_TRIED_INTRODUCTION, _markdown(names, lines)]
+
+
+def _markdown(names: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (names, *rows)]
+    return "\n".join([lines[0], "|---" * len(names) + "|", *lines[1:]])
 
 
 def _mean_and_spread(rows: pd.DataFrame, column: str) -> str:

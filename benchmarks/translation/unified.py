@@ -16,12 +16,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.translation.cells import filled, fitted
+from benchmarks.translation.cells import trained
 from benchmarks.translation.cohorts import HERE, Cohort, CohortData
 from benchmarks.translation.methods import Predict, drdd_predict
 from benchmarks.translation.scoring import score_subject, slices_of, translate_slices
 from medtrans.diffusion import Steps
-from medtrans.networks import residual_network
 from medtrans.pictures import save_grid
 from medtrans.recipes import load_pipeline
 from medtrans.training.data import Example
@@ -74,8 +73,7 @@ def _model(
     examples = CohortData(cohort, pipeline, arguments.folder).residual("all", arguments.seed)
     stage = residual_stage(pipeline, examples.train, [], arguments.seed, None)
     folder = arguments.folder / "unified" / name / str(arguments.seed)
-    network = residual_network(pipeline, 0)
-    network = filled(network, fitted(stage, pipeline, folder, arguments.seed))
+    network = trained(stage, pipeline, folder, arguments.seed)
     return drdd_predict(network, None, pipeline, cohort.task, Steps(1, 0))
 
 
