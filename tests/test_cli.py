@@ -398,6 +398,23 @@ class TestPlain:
         assert answer.code == 0
         assert "ssim: 1" in answer.out
 
+    def test_evaluate_each_task_of_a_model(self, medtrans: Run, tmp_path: Path) -> None:
+        cohort = helpers.write_cohort(tmp_path / "data", 1, contrasts=("t1", "t2", "flair"))
+        recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])
+        model = helpers.save_model(tmp_path / "model", recipe)
+        scores = {}
+        for task in recipe.tasks:
+            answer = medtrans(
+                "evaluate", "--model", model, "--manifest", cohort, "--split", "train",
+                "--task", task, "--mode", "fidelity", "--json",
+            )  # fmt: skip
+            assert answer.code == 0, answer
+            rows = {row["method"]: row for row in answer.json["subjects"]}
+            assert {row["task"] for row in rows.values()} == {task}
+            scores[task] = {method: row["psnr"] for method, row in rows.items()}
+        first, second = scores.values()
+        assert all(first[method] != second[method] for method in first)
+
     def test_manifest(
         self, medtrans: Run, identity_model: Path, cohort: Path, tmp_path: Path
     ) -> None:

@@ -36,6 +36,7 @@ from medtrans.training.stages import Stage, noise_stage, residual_stage
 BASELINES = {
     "regression l1": regression("l1"),
     "regression l2": regression("l2"),
+    "regression l1 x4": regression("l1"),
     "regression l2 x4": regression("l2"),
     "pix2pix": pix2pix,
     "rddm": rddm,
@@ -161,12 +162,12 @@ def _residual(
 
 
 def _start(cell: Cell, folder: Path) -> nn.Module:
-    """Train a residual network on pseudo-pairs alone."""
-    residual = {"pseudo_until": 1.0, **cell.variant["start"]}
-    pipeline = cell.cohort.pipeline({**cell.changes, "residual": residual})
+    """Train a residual network on pseudo-pairs alone, once for all cells that share it."""
+    changes = {**cell.changes, "residual": {"pseudo_until": 1.0, **cell.variant["start"]}}
+    pipeline = cell.cohort.pipeline(changes)
     examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
     stage = residual_stage(pipeline, [], [], cell.seed, None, examples.pseudo)
-    own = folder / cell.cohort.name / f"start-{_fingerprint(cell.variant)}" / str(cell.seed)
+    own = folder / cell.cohort.name / f"start-{_fingerprint(changes)}" / str(cell.seed)
     return trained(stage, pipeline, own, cell.seed)
 
 
