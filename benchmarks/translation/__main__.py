@@ -19,6 +19,8 @@ from benchmarks.translation.cohorts import HERE, Cohort
 from medtrans.config import MODES, Task
 
 RESULTS = HERE / "results.csv"
+METHODS = "identity,tone curve,regression l1,regression l2,pix2pix,rddm,drdd"
+MODES_SCORED = ",".join([*MODES, "2+10"])
 KEYS = ("cohort", "task", "method", "pairs", "seed", "split")
 
 
@@ -128,13 +130,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.translation")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--cohort", default="brain", help="a name of cohorts.toml")
-    parser.add_argument(
-        "--methods", default=",".join(["identity", "tone curve", *BASELINES, "drdd"])
-    )
+    parser.add_argument("--methods", default=METHODS, help="also the names of variants.toml")
     parser.add_argument("--pairs", help="instead of the cohort's, with commas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--modes", default=",".join(MODES), help="of DRDD; also 2+10, fidelity x4")
+    parser.add_argument("--modes", default=MODES_SCORED, help="of DRDD; also fidelity x4 and flips")
     parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)

@@ -167,8 +167,8 @@ def _start(cell: Cell, folder: Path) -> nn.Module:
     pipeline = cell.cohort.pipeline(changes)
     examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
     stage = residual_stage(pipeline, [], [], cell.seed, None, examples.pseudo)
-    own = folder / cell.cohort.name / f"start-{_fingerprint(changes)}" / str(cell.seed)
-    return trained(stage, pipeline, own, cell.seed)
+    own = f"start-{_fingerprint({k: v for k, v in changes.items() if k != 'noise'})}"
+    return trained(stage, pipeline, folder / cell.cohort.name / own / str(cell.seed), cell.seed)
 
 
 def _fingerprint(changes: dict[str, Any]) -> str:
