@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
-from benchmarks.translation.cohorts import HERE, Cohort
+from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out
 from medtrans.config import MODES, Task
 
 RESULTS = HERE / "results.csv"
@@ -35,9 +35,12 @@ def main() -> None:
         sys.exit(f"There is no method {', '.join(sorted(unknown))}; see variants.toml.")
     known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
     recipe, task = known.get("recipe", {}), Task.parse(known["task"])
-    cohort = Cohort(arguments.cohort, task, arguments.manifest, recipe, known.get("related", ()))
     numbers = arguments.pairs.split(",") if arguments.pairs else known["pairs"]
     for seed in map(int, arguments.seeds.split(",")):
+        manifest = arguments.manifest
+        if known.get("leave_one_out"):
+            manifest = leave_one_out(manifest, seed, arguments.folder)
+        cohort = Cohort(arguments.cohort, task, manifest, recipe, known.get("related", ()))
         for pairs in numbers:
             for method in methods:
                 cell = Cell(

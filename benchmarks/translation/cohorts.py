@@ -10,7 +10,7 @@ from typing import Any
 
 from medtrans.cache import VolumeCache
 from medtrans.config import Pipeline, Task
-from medtrans.manifest import Manifest
+from medtrans.manifest import Manifest, write_manifest
 from medtrans.recipes import load_pipeline
 from medtrans.training.data import Example
 from medtrans.training.examples import (
@@ -49,6 +49,23 @@ class Cohort:
         """Return the benchmark's recipe for this cohort, with a variant's changes."""
         base = load_pipeline(HERE / "recipe.toml", {**self.overrides, "tasks": [str(self.task)]})
         return load_pipeline_with(base, variant or {})
+
+
+def leave_one_out(manifest: Path, number: int, folder: Path) -> Path:
+    """Write a manifest whose test split is one subject of this one's train split.
+
+    The rest of the train split and the val split train; this one's test split is not there.
+    """
+    table = Manifest.read(manifest).table
+    table = table[table["split"] != "test"]
+    subjects = sorted(set(table.loc[table["split"] == "train", "subject"]))
+    held_out = subjects[number % len(subjects)]
+    table["split"] = table["subject"].map(lambda s: "test" if s == held_out else "train")
+    path = folder / f"{manifest.stem}-without-{held_out}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = table[["subject", "contrast", "path", "split"]].to_dict("records")
+    write_manifest(path, [{**row, "path": Path(row["path"]).absolute()} for row in rows])
+    return path
 
 
 def load_pipeline_with(pipeline: Pipeline, changes: dict[str, Any]) -> Pipeline:
