@@ -13,8 +13,9 @@ import torch
 from benchmarks.translation import report
 from benchmarks.translation.__main__ import append, read
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
-from benchmarks.translation.cohorts import Cohort, CohortData
+from benchmarks.translation.cohorts import Cohort, CohortData, leave_one_out
 from medtrans.config import Task
+from medtrans.manifest import Manifest
 from tests import helpers
 
 TINY = {
@@ -33,7 +34,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return Cohort("phantoms", Task("t1", "t2"), manifest, TINY)
 
 
-@pytest.mark.parametrize("method", ["identity", "tone curve", *BASELINES])
+@pytest.mark.parametrize("method", ["identity", "tone curve", *BASELINES, "rddm x4"])
 def test_every_baseline_gives_a_row_for_each_subject(
     phantoms: Cohort, tmp_path: Path, method: str
 ) -> None:
@@ -92,6 +93,18 @@ def test_slices_limit_what_is_paired_not_what_is_unpaired(phantoms: Cohort, tmp_
     whole = data.residual("all", 0).train
     assert len(data.noise("4 slices", 0).train) == len(whole) > 1
     assert len(whole[0].lead.occupied) > 4
+
+
+def test_leaving_one_out_tests_on_another_train_subject_for_every_number(
+    phantoms: Cohort, tmp_path: Path
+) -> None:
+    given = Manifest.read(phantoms.manifest)
+    train, val = (given.subjects(split) for split in ("train", "val"))
+    for number, subject in enumerate(sorted(train)):
+        left = Manifest.read(leave_one_out(phantoms.manifest, number, tmp_path))
+        assert left.subjects("test") == [subject]
+        assert sorted(left.subjects("train")) == sorted({*train, *val} - {subject})
+        assert left.subjects("val") == []
 
 
 def test_rows_add_up(tmp_path: Path) -> None:

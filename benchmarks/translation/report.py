@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from benchmarks.translation.__main__ import RESULTS
+from benchmarks.translation.cells import LONGER
 from benchmarks.translation.cohorts import HERE
 
 DOCS = HERE.parents[1] / "docs"
@@ -28,8 +30,10 @@ _COLUMNS = {
     "seconds": "CPU seconds",
 }
 
-
+_TICKS = (1, 2, 3, 5, 10, 20, 30)
 _TRIED = {"psnr_fit": "PSNR", "high_frequency": "high-frequency ratio", "realism": "realism"}
+
+Styles = dict[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -113,38 +117,60 @@ def draw(rows: pd.DataFrame, folder: Path) -> None:
     from matplotlib import pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
+    colours = mpl.colormaps["tab20"].colors
+    names = dict.fromkeys(name.replace(LONGER, "") for name in rows.name)
+    styles = {
+        name: {"color": colour, "marker": "o" if name.startswith("drdd") else "s"}
+        for name, colour in zip(names, colours[::2] + colours[1::2], strict=False)
+    }
+    _draw_quality(rows, folder / "quality_against_pairs.png", plt, styles)
+    _draw_realism(rows, folder / "fidelity_against_realism.png", plt, styles)
+
+
+def _draw_quality(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> None:
+    """One panel for each budget."""
     present = [p for p in PAIRS if (rows.pairs == p).any()]
-    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
-    axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
-    for name, found in rows.groupby("name", sort=False):
-        means = found.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
-        centre, spread = means.mean().reindex(present), means.std().reindex(present)
-        style = "-o" if name.startswith("drdd") else "--s"
-        known = centre.notna().to_numpy().nonzero()[0]  # a line over numbers that were not run
-        axes.errorbar(
-            known, centre.iloc[known], spread.iloc[known], fmt=style, label=name, capsize=3
-        )
-    axes.set_xticks(range(len(present)), present)
-    axes.set(xlabel="pairs", ylabel="foreground PSNR after a linear fit, dB")
+    figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained")
+    longer = rows.name.str.contains(LONGER)
+    budgets = {"400 steps on pairs": rows[~longer], "1600 steps on pairs (x4)": rows[longer]}
+    for axes, (title, chosen) in zip(panels, budgets.items(), strict=True):
+        for name, found in chosen.groupby("name", sort=False):
+            means = found.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
+            centre, spread = means.mean().reindex(present), means.std().reindex(present)
+            known = centre.notna().to_numpy().nonzero()[0]  # a line over numbers that were not run
+            style = styles[name.replace(LONGER, "")]
+            axes.errorbar(known, centre.iloc[known], spread.iloc[known], capsize=3, **style)
+        axes.set_xticks(range(len(present)), present)
+        axes.set(xlabel="pairs", title=title, xlim=(-0.3, len(present) - 0.7))
+        axes.grid(alpha=0.3)
+    for name, style in styles.items():
+        panels[0].plot([], [], label=name, **style)
     figure.legend(fontsize=8, loc="outside right upper")
-    figure.savefig(folder / "quality_against_pairs.png", dpi=120)
-    _draw_realism(rows, folder / "fidelity_against_realism.png", plt)
+    panels[0].set_ylabel("foreground PSNR after a linear fit, dB")
+    figure.savefig(path, dpi=120)
 
 
-def _draw_realism(rows: pd.DataFrame, path: Path, plt: object) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")  # type: ignore[attr-defined]
+def _draw_realism(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> None:
+    """Hollow marks are the longer budget."""
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
     measures = {
         "high_frequency": "high-frequency energy ratio (1 is right)",
         "realism": "realism distance (0 is best)",
     }
     most = rows[rows.pairs == "all"]
-    for axis, (column, label) in zip(axes, measures.items(), strict=True):
+    for axes, (column, label) in zip(panels, measures.items(), strict=True):
         for name, found in most.groupby("name", sort=False):
-            x, y = found[column].mean(), found.psnr_fit.mean()
-            axis.scatter(x, y, marker="o" if name.startswith("drdd") else "s")
-            axis.annotate(name, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axis.set(xlabel=label, ylabel="foreground PSNR after a linear fit, dB")
-    axes[0].axvline(1, color="grey", linewidth=0.8)
+            fill = "none" if LONGER in name else "full"
+            style = styles[name.replace(LONGER, "")] | {"fillstyle": fill, "linestyle": ""}
+            axes.plot(found[column].mean(), found.psnr_fit.mean(), label=name, **style)
+        axes.set(xlabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].axvline(1, color="grey", linewidth=0.8)
+    panels[0].set_ylabel("foreground PSNR after a linear fit, dB")
+    panels[1].set_xscale("log")
+    panels[1].set_xticks(_TICKS, map(str, _TICKS))
+    panels[1].minorticks_off()
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 
