@@ -59,7 +59,9 @@ def main() -> None:
                 tiles.append(_tiles(models, example))
         pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.5g")
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    save_grid(PICTURE, tiles, ["source", "single-task", "unified", "target"], scale=2)
+    half = len(tiles) // 2
+    rows_of_two = [left + right for left, right in zip(tiles[:half], tiles[half:], strict=True)]
+    save_grid(PICTURE, rows_of_two, 2 * ["source", "single-task", "unified", "target"])
     print(pd.DataFrame(rows).pivot_table("psnr_fit", "task", "model", sort=False).round(2))
 
 
