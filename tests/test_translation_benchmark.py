@@ -132,8 +132,24 @@ def test_the_report_reads_what_the_benchmark_writes(tmp_path: Path) -> None:
     assert table.pairs.tolist() == ["none"]
     assert table.realism.isna().all()
     [_, tried] = report._tried(report.load(tmp_path / "rows.csv", "val"))
-    assert "| drdd | 2 | 17.5 ± 0.71 |" in tried
+    assert "| drdd fidelity | 2 | 17.5 ± 0.71 |" in tried
     assert "| regression l2 | 1 | 17 |" in tried
+
+
+def test_the_report_tables_one_model_beside_many(tmp_path: Path) -> None:
+    path = tmp_path / "unified.csv"
+    path.write_text(
+        "task,model,subject,psnr_fit,ssim_fit\n"
+        "t1-to-t2,single,a,16,0.4\nt1-to-t2,single,b,18,0.6\n"
+        "t1-to-t2,unified,a,17,0.5\nt1-to-t2,unified,b,18,0.6\n"
+        "t2-to-t1,single,a,20,0.7\nt2-to-t1,unified,a,21,0.8\n"
+    )
+    _, table = report._unified(path)
+    assert table.splitlines()[2:] == [
+        "| t1-to-t2 | 17 | 17.5 | 0.5 | 0.55 |",
+        "| t2-to-t1 | 20 | 21 | 0.7 | 0.8 |",
+        "| mean | 18.5 | 19.25 | 0.6 | 0.675 |",
+    ]
 
 
 def test_an_exact_prediction_scores_best(phantoms: Cohort, tmp_path: Path) -> None:

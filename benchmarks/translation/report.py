@@ -32,7 +32,12 @@ _COLUMNS = {
 }
 
 _TICKS = (1, 2, 3, 5, 10, 20, 30)
-_TRIED = {"psnr_fit": "PSNR", "high_frequency": "high-frequency ratio", "realism": "realism"}
+_TRIED = {
+    "psnr_fit": "PSNR, dB",
+    "ssim_fit": "SSIM",
+    "high_frequency": "high-frequency ratio",
+    "realism": "realism distance",
+}
 
 Styles = dict[str, dict[str, Any]]
 
@@ -77,17 +82,16 @@ def _tables(rows: pd.DataFrame) -> list[str]:
 
 
 def _tried(rows: pd.DataFrame) -> list[str]:
-    """Table the variants on the val split; one network call is fidelity mode's."""
+    """Table the variants on the val split, the best first."""
     if rows.empty:
         return []
-    rows = rows.assign(mode=rows["mode"].where(rows["mode"] != "", "fidelity"))
-    modes = [mode for mode in ("fidelity", "realistic") if (rows["mode"] == mode).any()]
-    columns = list(product(modes, _TRIED))
-    names = ["variant", "seeds", *(f"{mode}: {_TRIED[column]}" for mode, column in columns)]
+    names = ["variant and mode", "seeds", *_TRIED.values()]
+    best_first = rows.groupby("name").psnr_fit.mean().sort_values(ascending=False).index
     lines = []
-    for method, found in rows.groupby("method", sort=False):
-        cells = [_mean_and_spread(found[found["mode"] == m], c) for m, c in columns]
-        lines.append([method, str(found.seed.nunique()), *cells])
+    for name in best_first:
+        found = rows[rows.name == name]
+        cells = [_mean_and_spread(found, column) for column in _TRIED]
+        lines.append([name, str(found.seed.nunique()), *cells])
     return [_TRIED_INTRODUCTION, _markdown(names, lines)]
 
 
@@ -109,10 +113,8 @@ def _markdown(names: list[str], rows: list[list[str]]) -> str:
 
 
 def _mean_and_spread(rows: pd.DataFrame, column: str) -> str:
-    """Give mean ± standard deviation over seeds; no deviation of one, a dash for none."""
+    """Give mean ± standard deviation over seeds; no deviation of one."""
     seeds = rows.groupby("seed")[column].mean()
-    if seeds.empty:
-        return "–"
     return f"{seeds.mean():.4g}" + (f" ± {seeds.std():.2g}" if len(seeds) > 1 else "")
 
 
