@@ -238,7 +238,11 @@ class TestNetwork:
         with torch.inference_mode():
             expected = translate(
                 residual_predictor(package.residual),
-                ve_denoiser(noise_predictor(package.noise), network.schedule),
+                ve_denoiser(
+                    noise_predictor(package.noise),
+                    network.schedule,
+                    package.pipeline.noise.prediction,
+                ),
                 image,
                 noise,
                 network.schedule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -119,7 +120,7 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     if not group.leads:
         be_silent()
     device = choose_device(plan.device)
-    plan = _with_foreign_denoiser(plan)
+    plan = _with_prediction(_with_foreign_denoiser(plan))
     data = _data(plan)
     _check_batches(plan, group)
     _check_initial(plan)
@@ -202,6 +203,45 @@ def _with_foreign_denoiser(plan: TrainingPlan) -> TrainingPlan:
         return plan
     recipe = {**plan.pipeline.model_dump(mode="json"), "denoiser": denoiser.model_dump()}
     return replace(plan, pipeline=pipeline_from_dict(recipe, str(folder)))
+
+
+def _with_prediction(plan: TrainingPlan) -> TrainingPlan:
+    """Have the noise stage predict what the one it comes from does: weights do not tell."""
+    origin = _noise_origin(plan)
+    if origin is None or origin.noise.prediction == plan.pipeline.noise.prediction:
+        return plan
+    predicted = origin.noise.prediction
+    say(f"The noise stage predicts {predicted}, as the one it comes from does.")
+    recipe = plan.pipeline.model_dump(mode="json")
+    recipe["noise"]["prediction"] = predicted
+    return replace(plan, pipeline=pipeline_from_dict(recipe, "the recipe"))
+
+
+def _noise_origin(plan: TrainingPlan) -> Pipeline | None:
+    """Give the recipe of the noise stage that the run takes over or starts from, if any."""
+    if plan.noise_from is not None and (plan.noise_from / DESCRIPTION).is_file():
+        return None
+    if plan.noise_from is not None and (plan.noise_from / "noise" / BEST).is_file():
+        settings = plan.noise_from / _SETTINGS
+        return _recipe_of(_read_settings(settings), settings) if settings.is_file() else None
+    source = plan.noise_from or plan.initial
+    package = None if source is None else load_package(source)
+    return None if package is None or package.noise is None else package.pipeline
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Read what a run was started with."""
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise TrainingError(
+            f"{path} is damaged, so it cannot be told what run this is. Train into a new folder."
+        ) from None
+    return settings
+
+
+def _recipe_of(settings: Mapping[str, Any], path: Path) -> Pipeline:
+    return pipeline_from_dict(settings.get("pipeline", {}), str(path))  # may lack newer keys
 
 
 def _foreign_noise(folder: Path) -> Weights:
@@ -302,15 +342,8 @@ def _claim_folder(plan: TrainingPlan) -> None:
     settings = _settings(plan)
     path = plan.out / _SETTINGS
     if plan.resume and path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise TrainingError(
-                f"{path} is damaged, so it cannot be told whether this is the same run. Train "
-                "into a new folder."
-            ) from None
-        recipe = pipeline_from_dict(before.get("pipeline", {}), str(path))  # may lack newer keys
-        before["pipeline"] = recipe.model_dump(mode="json")
+        before = _read_settings(path)
+        before["pipeline"] = _recipe_of(before, path).model_dump(mode="json")
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         if changed:
             raise TrainingError(

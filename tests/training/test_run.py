@@ -313,6 +313,19 @@ class TestNoiseFrom:
         one, two = (load_package(f / "model").noise.state_dict() for f in (finished, out))
         assert equal(one, two)
 
+    @pytest.mark.parametrize("place", ["run", "package", "initial"])
+    def test_goes_on_predicting_what_it_did(
+        self, finished: Path, cohort: Path, tmp_path: Path, place: str
+    ) -> None:
+        recipe = helpers.tiny_pipeline(noise={"prediction": "v"})
+        source = {"run": finished, "package": finished / "model", "initial": finished / "model"}
+        origin = {"initial" if place == "initial" else "noise_from": source[place]}
+        out = tmp_path / "run"
+        train(plan(cohort, out, recipe, **origin))
+        given = load_package(finished / "model").pipeline.noise.prediction
+        assert load_package(out / "model").pipeline.noise.prediction == given != "v"
+        train(plan(cohort, out, recipe, resume=True, **origin))
+
     def test_that_does_not_fit(self, finished: Path, cohort: Path, tmp_path: Path) -> None:
         recipe = helpers.tiny_pipeline(network={"channels": [8, 8]})
         with pytest.raises(TrainingError, match="does not fit the recipe"):

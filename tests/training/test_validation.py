@@ -25,10 +25,12 @@ CPU = torch.device("cpu")
 NOTHING = nn.Identity()
 
 
+MARGIN = {"dilation_mm": 8.0}  # one voxel around the foreground, as recipes have on finer grids
+
+
 @pytest.fixture(scope="module")
 def wide() -> Pipeline:
-    """Shows a margin of one voxel around the foreground, as recipes do on finer grids."""
-    return helpers.tiny_pipeline(volume={"dilation_mm": 8.0})
+    return helpers.tiny_pipeline(volume=MARGIN)
 
 
 def pairs(cached: Cached) -> list:
@@ -93,15 +95,17 @@ def test_is_the_same_every_time(cached: Cached, wide: Pipeline) -> None:
     assert score(cached, wide, a=make) == score(cached, wide, a=make)
 
 
-def test_exact_networks(cached: Cached, wide: Pipeline) -> None:
+@pytest.mark.parametrize("prediction", ["eps", "x0"])
+def test_exact_networks(cached: Cached, prediction: str) -> None:
     """The batch's own noise and residual, as networks, give perfect scores in both stages."""
+    wide = helpers.tiny_pipeline(volume=MARGIN, noise={"prediction": prediction})
     schedule = build_schedule(wide)
     seen: list[ValidationBatch] = []
 
     class Exact(nn.Module):
         def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
             if x.shape[1] == 1:
-                return seen[-1].eps
+                return seen[-1].eps if prediction == "eps" else seen[-1].target
             return seen[-1].source[:, 1:2] - seen[-1].target
 
     def watching(predict):
