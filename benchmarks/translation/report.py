@@ -198,8 +198,10 @@ can use: pseudo-pairs of all unpaired targets of the train split before the pair
 cohort has them, as many images of related tasks (T1c and FLAIR to the same target) beside them.
 `drdd-paper` has neither. Scores are means over the test subjects and seeds, inside the target's
 foreground on a [0, 1] scale; PSNR, SSIM and MAE after a least-squares linear fit unless they say
-"raw", texture and realism raw. Training is short (400 steps on pairs), so differences of a tenth of
-a dB say little; where a table has fewer seeds or methods than another, they were not run yet.
+"raw", texture and realism raw. Training is short, 400 steps on pairs and 1600 for methods called
+x4, so differences of a tenth of a dB say little. `rddm x4` has one seed; where a
+table has fewer seeds or methods than another, they were not run yet. "2+10" is realistic mode with
+ten noise steps. In brain-known-site a seed is another subject of the train split, left out.
 
 ![quality against pairs](pictures/quality_against_pairs.png)
 
