@@ -212,7 +212,8 @@ _TRIED_INTRODUCTION = """\
 
 Variants of the paper's method ([variants.toml](../benchmarks/translation/variants.toml)), beside ℓ2
 regression and `drdd`, on 8 paired T1/T2 slices, scored on the val subject: mean ± standard
-deviation over seeds."""
+deviation over seeds. The modes "fidelity x4" and "fidelity flips" are means over four draws of the
+noise and over left-right mirror images."""
 
 _UNIFIED_INTRODUCTION = """\
 ## One model for twelve tasks
