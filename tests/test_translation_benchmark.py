@@ -59,6 +59,8 @@ def test_a_variant_starts_from_pseudo_pairs_and_learns_related_tasks(
     variant = {"related": True, "start": {"iterations": 3}}
     cell = Cell(cohort, "drdd", variant, pairs, 0, ("fidelity",))
     assert cell.changes["residual"]["iterations"] == 2 * TINY["residual"]["iterations"]
+    longer = replace(cell, method="drdd x4").changes
+    assert longer["residual"]["iterations"] == 4 * cell.changes["residual"]["iterations"]
     rows = run_cell(cell, "test", tmp_path)
     assert all(np.isfinite(row["psnr_fit"]) for row in rows)
     trained = {path.parent.parent.name.partition("-")[0] for path in tmp_path.rglob("best.pt")}

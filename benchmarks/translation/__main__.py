@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.translation.cells import BASELINES, Cell, run_cell
+from benchmarks.translation.cells import BASELINES, LONGER, Cell, run_cell
 from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out
 from medtrans.config import MODES, Task
 
@@ -30,7 +30,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     variants = tomllib.loads((HERE / "variants.toml").read_text())
     methods = arguments.methods.split(",")
-    unknown = set(methods) - {*BASELINES, *variants, "identity", "tone curve"}
+    known_methods = {*BASELINES, *variants, "identity", "tone curve"}
+    unknown = {method.removesuffix(LONGER) for method in methods} - known_methods
     if unknown:
         sys.exit(f"There is no method {', '.join(sorted(unknown))}; see variants.toml.")
     known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
@@ -46,7 +47,7 @@ def main() -> None:
                 cell = Cell(
                     cohort,
                     method,
-                    variants.get(method, {}),
+                    variants.get(method.removesuffix(LONGER), {}),
                     pairs,
                     seed,
                     tuple(arguments.modes.split(",")),
@@ -133,7 +134,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.translation")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--cohort", default="brain", help="a name of cohorts.toml")
-    parser.add_argument("--methods", default=METHODS, help="also the names of variants.toml")
+    parser.add_argument("--methods", default=METHODS, help="also variants.toml's, and any with x4")
     parser.add_argument("--pairs", help="instead of the cohort's, with commas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test")

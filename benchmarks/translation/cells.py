@@ -39,7 +39,8 @@ BASELINES = {
     "pix2pix": pix2pix,
     "rddm": rddm,
 }
-LONGER = " x4"  # ends the name of a method with four times the steps on pairs
+LONGER = " x4"  # ends the name of a method, or variant, with four times the steps on pairs
+_LONGER_TIMES = 4
 _RDDM_STEPS = 4
 _SECONDS = "cpu_seconds.txt"
 _DEVICE = torch.device("cpu")
@@ -62,20 +63,22 @@ class Cell:
     modes: tuple[str, ...] = MODES
 
     @property
-    def baseline(self) -> str:
-        """The baseline's name, whatever its budget."""
+    def base(self) -> str:
+        """The method, whatever its budget."""
         return self.method.removesuffix(LONGER)
 
     @property
     def changes(self) -> dict[str, Any]:
         """The variant's changes to the recipe."""
         changes = {k: v for k, v in self.variant.items() if k not in ("start", "related")}
-        if not (self.variant.get("related") and self.cohort.related):
-            return changes
-        residual = self.cohort.pipeline(changes).residual
-        tasks = [str(self.cohort.task), *self.cohort.related]
-        doubled = changes.get("residual", {}) | {"iterations": 2 * residual.iterations}
-        return {**changes, "tasks": tasks, "residual": doubled}
+        together = bool(self.variant.get("related") and self.cohort.related)
+        times = (2 if together else 1) * (1 if self.method == self.base else _LONGER_TIMES)
+        if together:
+            changes["tasks"] = [str(self.cohort.task), *self.cohort.related]
+        if times > 1:
+            iterations = times * self.cohort.pipeline(changes).residual.iterations
+            changes["residual"] = changes.get("residual", {}) | {"iterations": iterations}
+        return changes
 
     @property
     def name(self) -> str:
@@ -113,7 +116,7 @@ def _predictors(
         return {("", 0): lambda source, eps: source[:, source.shape[1] // 2][:, None]}
     if cell.method == "tone curve":
         return {("", 0): _tone_curve(cell, data)}
-    if cell.baseline in BASELINES:
+    if cell.base in BASELINES:
         return _baseline(cell, pipeline, data, folder)
     return _drdd(cell, pipeline, data, folder)
 
@@ -121,9 +124,9 @@ def _predictors(
 def _baseline(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
-    stage = BASELINES[cell.baseline](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
+    stage = BASELINES[cell.base](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
     network = trained(stage, pipeline, folder / cell.name, cell.seed)
-    if cell.baseline == "rddm":
+    if cell.base == "rddm":
         return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
     return {("", 1): lambda source, eps: regress(network, source)}
 

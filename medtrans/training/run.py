@@ -219,12 +219,15 @@ def _with_prediction(plan: TrainingPlan) -> TrainingPlan:
 
 def _noise_origin(plan: TrainingPlan) -> Pipeline | None:
     """Give the recipe of the noise stage that the run takes over or starts from, if any."""
-    if plan.noise_from is not None and (plan.noise_from / DESCRIPTION).is_file():
+    folder = plan.noise_from
+    if folder is None and plan.stages == "residual" and (plan.out / "noise" / BEST).is_file():
+        folder = plan.out
+    if folder is not None and (folder / DESCRIPTION).is_file():
         return None
-    if plan.noise_from is not None and (plan.noise_from / "noise" / BEST).is_file():
-        settings = plan.noise_from / _SETTINGS
+    if folder is not None and (folder / "noise" / BEST).is_file():
+        settings = folder / _SETTINGS
         return _recipe_of(_read_settings(settings), settings) if settings.is_file() else None
-    source = plan.noise_from or plan.initial
+    source = folder or plan.initial
     package = None if source is None else load_package(source)
     return None if package is None or package.noise is None else package.pipeline
 

@@ -326,6 +326,17 @@ class TestNoiseFrom:
         assert load_package(out / "model").pipeline.noise.prediction == given != "v"
         train(plan(cohort, out, recipe, resume=True, **origin))
 
+    def test_a_residual_stage_goes_with_the_runs_own_noise_stage(
+        self, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        train(plan(cohort, out, pipeline, stages="noise"))
+        other = helpers.tiny_pipeline(noise={"prediction": "v"})
+        initial = helpers.save_model(tmp_path / "initial", other)
+        train(plan(cohort, out, other, stages="residual", initial=initial))
+        kept = load_package(out / "model").pipeline.noise.prediction
+        assert kept == pipeline.noise.prediction != "v"
+
     def test_that_does_not_fit(self, finished: Path, cohort: Path, tmp_path: Path) -> None:
         recipe = helpers.tiny_pipeline(network={"channels": [8, 8]})
         with pytest.raises(TrainingError, match="does not fit the recipe"):
