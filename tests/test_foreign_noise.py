@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_a_model_passes_its_noise_stage_on(cohort: Path, tmp_path: Path) -> None
     first = train(TrainingPlan(recipe, manifest, tmp_path / "one", noise_from=stage, device="cpu"))
     again = train(TrainingPlan(recipe, manifest, tmp_path / "two", noise_from=first, device="cpu"))
     assert load_package(again).pipeline.denoiser == load_package(first).pipeline.denoiser
+
+
+def test_is_never_trained_by_other_rules(cohort: Path, tmp_path: Path) -> None:
+    stage = write_stage(tmp_path / "stage", KINDS["flow"], unet(1))
+    manifest, recipe = Manifest.read(cohort), helpers.tiny_pipeline()
+    model = train(TrainingPlan(recipe, manifest, tmp_path / "one", noise_from=stage, device="cpu"))
+    onwards = TrainingPlan(
+        load_package(model).pipeline, manifest, tmp_path / "two", initial=model, device="cpu"
+    )
+    with pytest.raises(TrainingError, match="trained elsewhere"):
+        train(onwards)
+    again = load_package(train(replace(onwards, stages="residual")))
+    kept = load_package(model).noise.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in again.noise.state_dict().items())
 
 
 def break_key(folder: Path, old: str, new: str) -> None:

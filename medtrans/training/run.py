@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +13,8 @@ from torch import nn
 from medtrans import __version__
 from medtrans.cache import VolumeCache
 from medtrans.config import Pipeline, StageName
-from medtrans.denoiser_config import DenoiserConfig
 from medtrans.devices import choose_device
 from medtrans.errors import OutputError, TrainingError
-from medtrans.foreign_noise import DESCRIPTION, read_foreign_noise
 from medtrans.intensity import typical_profile
 from medtrans.manifest import Manifest
 from medtrans.networks import (
@@ -27,11 +23,10 @@ from medtrans.networks import (
     noise_network,
     residual_network,
 )
-from medtrans.package import load_package, save_package
+from medtrans.package import ModelPackage, load_package, save_package
 from medtrans.progress import be_silent, say
-from medtrans.recipes import pipeline_from_dict
 from medtrans.signals import StopSignal
-from medtrans.training.checkpoint import Weights, read_tensors
+from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import (
     TrainingData,
     noise_examples,
@@ -39,13 +34,17 @@ from medtrans.training.examples import (
     residual_examples,
     select_data,
 )
-from medtrans.training.loop import BEST, LAST, fit
+from medtrans.training.loop import LAST, fit
 from medtrans.training.noise_level import resolve_noise_level
+from medtrans.training.noise_origin import (
+    NoiseOrigin,
+    noise_origin_in,
+    noise_origin_of_model,
+    noise_origin_of_run,
+)
 from medtrans.training.parallel import ALONE, Group
+from medtrans.training.run_folder import read_settings, recipe_of, write_settings
 from medtrans.training.stages import Stage, noise_stage, residual_stage
-from medtrans.volumes.atomic import replacing
-
-_SETTINGS = "run.json"
 
 
 @dataclass(frozen=True)
@@ -87,27 +86,46 @@ class TrainingPlan:
     cache: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A plan with all that its steps need, found once.
+
+    The plan's recipe says what the noise stage that it starts from is, and may still leave sigma
+    to be chosen.
+    """
+
+    plan: TrainingPlan
+    data: TrainingData
+    cache: VolumeCache
+    device: torch.device
+    group: Group
+    initial: ModelPackage | None
+    origin: NoiseOrigin | None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.plan.pipeline
+
+    def with_pipeline(self, pipeline: Pipeline) -> _Run:
+        return replace(self, plan=replace(self.plan, pipeline=pipeline))
+
+
 def summarise(plan: TrainingPlan) -> dict[str, Any]:
     """Say what a run would do, without doing it (`--dry-run`)."""
-    data = _data(plan)
-    _check_initial(plan)
+    run = _checked(plan, ALONE)
+    data, pipeline = run.data, run.pipeline
     return {
-        "tasks": list(plan.pipeline.tasks),
+        "tasks": list(pipeline.tasks),
         "stages": plan.stages,
         "out": str(plan.out),
-        "device": str(choose_device(plan.device)),
+        "device": str(run.device),
         "unpaired_targets": {c: len(e) for c, e in data.targets.items()},
         "train_pairs": {str(t): len(p) for t, p in data.pairs.items()},
         "val_pairs": {str(t): len(p) for t, p in data.validation_pairs.items()},
-        "noise_iterations": plan.pipeline.noise.iterations,
-        "residual_iterations": plan.pipeline.residual.iterations,
+        "noise_iterations": pipeline.noise.iterations,
+        "residual_iterations": pipeline.residual.iterations,
         "seed": plan.seed,
     }
-
-
-def _data(plan: TrainingPlan) -> TrainingData:
-    need_pairs = plan.stages != "noise" or plan.pipeline.noise.sees_source
-    return select_data(plan.manifest, plan.pipeline, plan.pairs, plan.seed, need_pairs=need_pairs)
 
 
 def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
@@ -119,157 +137,112 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     """
     if not group.leads:
         be_silent()
-    device = choose_device(plan.device)
-    plan = _with_prediction(_with_foreign_denoiser(plan))
-    data = _data(plan)
-    _check_batches(plan, group)
-    _check_initial(plan)
-    cache = VolumeCache(plan.cache or plan.out / "cache", plan.pipeline)
+    run = _checked(plan, group)
     with group.leader_first():
         if group.leads:
-            _claim_folder(plan)
+            _claim_folder(run)
         # After run.json, which keeps what the recipe says, so that a resumed run compares equal.
-        chosen = resolve_noise_level(plan.pipeline, plan.manifest, cache, plan.seed)
-    plan = replace(plan, pipeline=chosen)
+        chosen = resolve_noise_level(run.pipeline, plan.manifest, run.cache, plan.seed)
+    run = run.with_pipeline(chosen)
     # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
     with StopSignal(patient=group.world > 1) as stop:
-        noise = _noise_weights(plan, data, cache, device, stop, group)
+        noise = _noise_weights(run, stop)
         if plan.stages == "noise":
             return plan.out / "noise"
         with group.leader_first():
-            stage = _residual(plan, data, cache, noise, device)
-        _start_from_initial(plan, stage.name, stage.network)
-        residual = _fit(plan, stage, device, stop, group)
+            stage = _residual(run, noise)
+        _start_from_initial(run, stage.name, stage.network)
+        residual = _fit(run, stage, stop)
     if group.leads:
-        _save(plan, data, cache, noise, residual)
+        _save(run, noise, residual)
     return plan.out / "model"
 
 
-def _save(
-    plan: TrainingPlan,
-    data: TrainingData,
-    cache: VolumeCache,
-    noise: Weights | None,
-    residual: Weights,
-) -> None:
-    volumes = {c: prepared(entries, cache) for c, entries in data.targets.items()}
+def _checked(plan: TrainingPlan, group: Group) -> _Run:
+    """Find what the plan names, and refuse what cannot work before any volume is prepared."""
+    if plan.stages == "noise" and plan.noise_from is not None:
+        raise TrainingError(
+            "There is no noise stage to train when it is taken from elsewhere: leave out --stage "
+            "noise or --noise-from."
+        )
+    initial = None if plan.initial is None else load_package(plan.initial)
+    origin = _noise_origin(plan, initial)
+    pipeline = plan.pipeline if origin is None else origin.described_in(plan.pipeline)
+    plan = replace(plan, pipeline=pipeline)
+    cache = VolumeCache(plan.cache or plan.out / "cache", pipeline)
+    device = choose_device(plan.device)
+    run = _Run(plan, _data(plan), cache, device, group, initial, origin)
+    for name in _trained(plan):
+        config = pipeline.stage(name)
+        group.rows(config.batch_size, config.accumulate)
+        _check_network(run, name)
+    return run
+
+
+def _data(plan: TrainingPlan) -> TrainingData:
+    need_pairs = plan.stages != "noise" or plan.pipeline.noise.sees_source
+    return select_data(plan.manifest, plan.pipeline, plan.pairs, plan.seed, need_pairs=need_pairs)
+
+
+def _noise_origin(plan: TrainingPlan, initial: ModelPackage | None) -> NoiseOrigin | None:
+    """Find the noise stage that the run takes over or starts from, if any."""
+    if plan.noise_from is not None:
+        return noise_origin_in(plan.noise_from)
+    own = noise_origin_of_run(plan.out) if plan.stages == "residual" else None
+    return own or (None if initial is None else noise_origin_of_model(initial))
+
+
+def _trained(plan: TrainingPlan) -> list[StageName]:
+    """Name the stages that the run trains, in their order."""
+    if plan.stages == "all":
+        return ["noise", "residual"] if plan.noise_from is None else ["residual"]
+    return [plan.stages]
+
+
+def _check_network(run: _Run, name: StageName) -> None:
+    """Refuse to train what cannot be, or a network that the initial weights do not fit."""
+    if name == "noise" and run.pipeline.denoiser is not None:
+        raise TrainingError(
+            "The recipe's noise stage was trained elsewhere, by rules of its own, and cannot be "
+            "trained here. Take it as it is with --noise-from, or choose another --pipeline."
+        )
+    network = {"noise": noise_network, "residual": residual_network}[name]
+    started = _start_from_initial(run, name, network(run.pipeline, run.plan.seed))
+    if run.initial is not None and not started:
+        say(f"The model {run.initial.name} has no {name} stage: that stage starts afresh.")
+
+
+def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
+    volumes = {c: prepared(entries, run.cache) for c, entries in run.data.targets.items()}
     save_package(
-        plan.out / "model",
-        pipeline=plan.pipeline,
+        run.plan.out / "model",
+        pipeline=run.pipeline,
         profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
         residual=residual,
         noise=noise,
         masked_background=all(v.masked for found in volumes.values() for v in found),
-        training=_record(plan, data),
+        training=_record(run),
     )
 
 
-def _noise_weights(
-    plan: TrainingPlan,
-    data: TrainingData,
-    cache: VolumeCache,
-    device: torch.device,
-    stop: StopSignal,
-    group: Group,
-) -> Weights | None:
-    """Train, load or leave out the noise stage."""
-    if plan.noise_from is not None:
-        return _foreign_noise(plan.noise_from)
-    own = plan.out / "noise" / BEST
-    if plan.stages == "residual":
-        if own.is_file():
-            return read_tensors(own)
-        kept = None if plan.initial is None else load_package(plan.initial).noise
-        if kept is None:
+def _noise_weights(run: _Run, stop: StopSignal) -> Weights | None:
+    """Train, take over or leave out the noise stage."""
+    if "noise" not in _trained(run.plan):
+        if run.origin is None:
             say("No noise stage: the model will have fidelity mode only.")
-        return None if kept is None else dict(kept.state_dict())
-    with group.leader_first():
-        examples = noise_examples(data, cache, plan.pipeline)
-    stage = noise_stage(plan.pipeline, examples.train, examples.val, plan.seed, examples.pseudo)
-    _start_from_initial(plan, stage.name, stage.network)
-    return _fit(plan, stage, device, stop, group)
+        return None if run.origin is None else run.origin.weights
+    with run.group.leader_first():
+        examples = noise_examples(run.data, run.cache, run.pipeline)
+    seed = run.plan.seed
+    stage = noise_stage(run.pipeline, examples.train, examples.val, seed, examples.pseudo)
+    _start_from_initial(run, stage.name, stage.network)
+    return _fit(run, stage, stop)
 
 
-def _with_foreign_denoiser(plan: TrainingPlan) -> TrainingPlan:
-    """Write into the recipe what a noise stage from elsewhere is, so that the model knows."""
-    folder = plan.noise_from
-    if folder is None or (folder / "noise" / BEST).is_file():
-        return plan
-    if (folder / DESCRIPTION).is_file():
-        denoiser: DenoiserConfig | None = read_foreign_noise(folder)[0]
-    else:
-        denoiser = load_package(folder).pipeline.denoiser
-    if denoiser is None:
-        return plan
-    recipe = {**plan.pipeline.model_dump(mode="json"), "denoiser": denoiser.model_dump()}
-    return replace(plan, pipeline=pipeline_from_dict(recipe, str(folder)))
-
-
-def _with_prediction(plan: TrainingPlan) -> TrainingPlan:
-    """Have the noise stage predict what the one it comes from does: weights do not tell."""
-    origin = _noise_origin(plan)
-    if origin is None or origin.noise.prediction == plan.pipeline.noise.prediction:
-        return plan
-    predicted = origin.noise.prediction
-    say(f"The noise stage predicts {predicted}, as the one it comes from does.")
-    recipe = plan.pipeline.model_dump(mode="json")
-    recipe["noise"]["prediction"] = predicted
-    return replace(plan, pipeline=pipeline_from_dict(recipe, "the recipe"))
-
-
-def _noise_origin(plan: TrainingPlan) -> Pipeline | None:
-    """Give the recipe of the noise stage that the run takes over or starts from, if any."""
-    folder = plan.noise_from
-    if folder is None and plan.stages == "residual" and (plan.out / "noise" / BEST).is_file():
-        folder = plan.out
-    if folder is not None and (folder / DESCRIPTION).is_file():
-        return None
-    if folder is not None and (folder / "noise" / BEST).is_file():
-        settings = folder / _SETTINGS
-        return _recipe_of(_read_settings(settings), settings) if settings.is_file() else None
-    source = folder or plan.initial
-    package = None if source is None else load_package(source)
-    return None if package is None or package.noise is None else package.pipeline
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    """Read what a run was started with."""
-    try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise TrainingError(
-            f"{path} is damaged, so it cannot be told what run this is. Train into a new folder."
-        ) from None
-    return settings
-
-
-def _recipe_of(settings: Mapping[str, Any], path: Path) -> Pipeline:
-    return pipeline_from_dict(settings.get("pipeline", {}), str(path))  # may lack newer keys
-
-
-def _foreign_noise(folder: Path) -> Weights:
-    """Take the noise network of another run's folder, a model package or one from elsewhere."""
-    if (folder / DESCRIPTION).is_file():
-        return read_foreign_noise(folder)[1]
-    best = folder / "noise" / BEST
-    if best.is_file():
-        return read_tensors(best)
-    network = load_package(folder).noise
-    if network is None:
-        raise TrainingError(f"The model package {folder} has no noise stage to take over.")
-    return dict(network.state_dict())
-
-
-def _residual(
-    plan: TrainingPlan,
-    data: TrainingData,
-    cache: VolumeCache,
-    noise: Weights | None,
-    device: torch.device,
-) -> Stage:
+def _residual(run: _Run, noise: Weights | None) -> Stage:
     network = None
     if noise is not None:
-        network = noise_network(plan.pipeline, plan.seed)
+        network = noise_network(run.pipeline, run.plan.seed)
         try:
             network.load_state_dict(noise)
         except RuntimeError as error:
@@ -277,34 +250,18 @@ def _residual(
                 "The noise stage does not fit the recipe's [network] or its target contrasts: "
                 f"{str(error).splitlines()[-1].strip()}"
             ) from None
-        network = network.to(device).eval().requires_grad_(False)
-    examples = residual_examples(data, cache, plan.pipeline)
+        network = network.to(run.device).eval().requires_grad_(False)
+    examples = residual_examples(run.data, run.cache, run.pipeline)
     return residual_stage(
-        plan.pipeline, examples.train, examples.val, plan.seed, network, examples.pseudo
+        run.pipeline, examples.train, examples.val, run.plan.seed, network, examples.pseudo
     )
 
 
-def _check_batches(plan: TrainingPlan, group: Group) -> None:
-    """Refuse batches that cannot be shared equally before any volume is prepared."""
-    for name in _trained(plan):
-        config = plan.pipeline.stage(name)
-        group.rows(config.batch_size, config.accumulate)
-
-
-def _check_initial(plan: TrainingPlan) -> None:
-    """Refuse a model that does not fit before any volume is prepared."""
-    networks = {"noise": noise_network, "residual": residual_network}
-    for name in _trained(plan):
-        network = networks[name](plan.pipeline, plan.seed)
-        if plan.initial is not None and not _start_from_initial(plan, name, network):
-            say(f"The model {plan.initial} has no {name} stage: that stage starts afresh.")
-
-
-def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module) -> bool:
+def _start_from_initial(run: _Run, name: StageName, network: nn.Module) -> bool:
     """Give a stage's network the weights of the model that the run starts from, if any."""
-    if plan.initial is None:
+    package = run.initial
+    if package is None:
         return False
-    package = load_package(plan.initial)
     found = package.noise if name == "noise" else package.residual
     if found is None:
         return False
@@ -320,12 +277,11 @@ def _start_from_initial(plan: TrainingPlan, name: StageName, network: nn.Module)
     return True
 
 
-def _fit(
-    plan: TrainingPlan, stage: Stage, device: torch.device, stop: StopSignal, group: Group
-) -> Weights:
+def _fit(run: _Run, stage: Stage, stop: StopSignal) -> Weights:
+    plan, world = run.plan, run.group.world
     folder = plan.out / stage.name
-    many = f" in {group.world} processes" if group.world > 1 else ""
-    say(f"Training the {stage.name} stage on {device}{many}; checkpoints and logs in {folder}.")
+    many = f" in {world} processes" if world > 1 else ""
+    say(f"Training the {stage.name} stage on {run.device}{many}; checkpoints and logs in {folder}.")
     if not stage.validation:
         say("No val split: the last weights are kept, not the best. Add val subjects to the CSV.")
     return fit(
@@ -333,20 +289,19 @@ def _fit(
         plan.pipeline,
         folder,
         seed=plan.seed,
-        device=device,
+        device=run.device,
         resume=plan.resume,
         stop=stop,
-        group=group,
+        group=run.group,
     )
 
 
-def _claim_folder(plan: TrainingPlan) -> None:
+def _claim_folder(run: _Run) -> None:
     """Make the run's folder, or check that a resumed run is the same run."""
-    settings = _settings(plan)
-    path = plan.out / _SETTINGS
-    if plan.resume and path.is_file():
-        before = _read_settings(path)
-        before["pipeline"] = _recipe_of(before, path).model_dump(mode="json")
+    plan, settings = run.plan, _settings(run)
+    before = read_settings(plan.out) if plan.resume else None
+    if before is not None:
+        before["pipeline"] = recipe_of(before, plan.out).model_dump(mode="json")
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         if changed:
             raise TrainingError(
@@ -362,15 +317,11 @@ def _claim_folder(plan: TrainingPlan) -> None:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{plan.out} cannot be made ({error.strerror}).") from None
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_settings(plan.out, settings)
 
 
-def _trained(plan: TrainingPlan) -> list[StageName]:
-    return ["noise", "residual"] if plan.stages == "all" else [plan.stages]
-
-
-def _settings(plan: TrainingPlan) -> dict[str, Any]:
+def _settings(run: _Run) -> dict[str, Any]:
+    plan = run.plan
     manifest = hashlib.sha256(plan.manifest.path.read_bytes()).hexdigest()
     return {
         "pipeline": plan.pipeline.model_dump(mode="json"),
@@ -378,18 +329,18 @@ def _settings(plan: TrainingPlan) -> dict[str, Any]:
         "pairs": plan.pairs,
         "seed": plan.seed,
         "stages": plan.stages,
-        "initial": None if plan.initial is None else load_package(plan.initial).sha256,
+        "initial": None if run.initial is None else run.initial.sha256,
     }
 
 
-def _record(plan: TrainingPlan, data: TrainingData) -> dict[str, Any]:
+def _record(run: _Run) -> dict[str, Any]:
     """Describe the training for the model card and `medtrans models`, naming no subject."""
     return {
         "medtrans_version": __version__,
-        "unpaired_targets": {c: len(e) for c, e in data.targets.items()},
-        "pairs": {str(t): len(p) for t, p in data.pairs.items()},
-        "noise_iterations": plan.pipeline.noise.iterations,
-        "residual_iterations": plan.pipeline.residual.iterations,
-        "seed": plan.seed,
-        "started_from": None if plan.initial is None else load_package(plan.initial).name,
+        "unpaired_targets": {c: len(e) for c, e in run.data.targets.items()},
+        "pairs": {str(t): len(p) for t, p in run.data.pairs.items()},
+        "noise_iterations": run.pipeline.noise.iterations,
+        "residual_iterations": run.pipeline.residual.iterations,
+        "seed": run.plan.seed,
+        "started_from": None if run.initial is None else run.initial.name,
     }

@@ -337,6 +337,14 @@ class TestNoiseFrom:
         kept = load_package(out / "model").pipeline.noise.prediction
         assert kept == pipeline.noise.prediction != "v"
 
+    def test_and_none_to_train(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        given = plan(cohort, tmp_path / "run", pipeline, stages="noise", noise_from=finished)
+        with pytest.raises(TrainingError, match="leave out --stage"):
+            train(given)
+        assert not (tmp_path / "run").exists()
+
     def test_that_does_not_fit(self, finished: Path, cohort: Path, tmp_path: Path) -> None:
         recipe = helpers.tiny_pipeline(network={"channels": [8, 8]})
         with pytest.raises(TrainingError, match="does not fit the recipe"):
