@@ -15,7 +15,9 @@ from benchmarks.translation.__main__ import append, read
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
 from benchmarks.translation.cohorts import Cohort, CohortData, leave_one_out
 from medtrans.config import Task
+from medtrans.errors import TrainingError
 from medtrans.manifest import Manifest
+from medtrans.training.checkpoint import read_tensors
 from tests import helpers
 
 TINY = {
@@ -86,6 +88,34 @@ def test_a_cell_that_was_trained_is_scored_again_the_same(phantoms: Cohort, tmp_
         assert {k: v for k, v in one.items() if "seconds" not in k} == {
             k: v for k, v in two.items() if "seconds" not in k
         }
+
+
+def test_weights_of_another_recipe_are_refused(phantoms: Cohort, tmp_path: Path) -> None:
+    cell = Cell(phantoms, "variant", {"residual": {"loss": "l2"}}, "all", 0, ("fidelity",))
+    run_cell(cell, "test", tmp_path)
+    with pytest.raises(TrainingError, match="another recipe"):
+        run_cell(replace(cell, variant={"residual": {"loss": "l1"}}), "test", tmp_path)
+
+
+@pytest.mark.parametrize("method", ["pix2pix", "regression l1"])
+def test_a_stopped_training_goes_on_only_if_its_checkpoint_is_whole(
+    phantoms: Cohort, tmp_path: Path, method: str
+) -> None:
+    """The weights that are left are another seed's: they show whether they were used."""
+    cell = Cell(phantoms, method, {}, "all", 0)
+    for number, seed in enumerate((0, 1)):
+        run_cell(replace(cell, seed=seed), "test", tmp_path / str(number))
+    other = tmp_path / "1" / replace(cell, seed=1).name
+    stopped = tmp_path / "2" / cell.name
+    stopped.mkdir(parents=True)
+    for name in ("last.pt", "recipe.json"):
+        (stopped / name).write_bytes((other / name).read_bytes())
+    run_cell(cell, "test", tmp_path / "2")
+    fresh, left, found = (
+        read_tensors(f / "best.pt") for f in (tmp_path / "0" / cell.name, other, stopped)
+    )
+    expected = fresh if method == "pix2pix" else left
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_slices_limit_what_is_paired_not_what_is_unpaired(phantoms: Cohort, tmp_path: Path) -> None:

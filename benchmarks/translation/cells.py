@@ -28,8 +28,10 @@ from benchmarks.translation.methods import (
 from benchmarks.translation.scoring import score_subject
 from medtrans.config import MODES, Pipeline
 from medtrans.diffusion import Steps
+from medtrans.errors import TrainingError
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.signals import StopSignal
+from medtrans.training.checkpoint import read_tensors
 from medtrans.training.loop import BEST, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
@@ -43,6 +45,8 @@ LONGER = " x4"  # ends the name of a method, or variant, with four times the ste
 _LONGER_TIMES = 4
 _RDDM_STEPS = 4
 _SECONDS = "cpu_seconds.txt"
+_RECIPE = "recipe.json"
+_NO_RESUME = ("pix2pix",)  # its critic is in no checkpoint
 _DEVICE = torch.device("cpu")
 
 
@@ -125,7 +129,8 @@ def _baseline(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
     stage = BASELINES[cell.base](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
-    network = trained(stage, pipeline, folder / cell.name, cell.seed)
+    resume = cell.base not in _NO_RESUME
+    network = trained(stage, pipeline, folder / cell.name, cell.seed, resume=resume)
     if cell.base == "rddm":
         return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
     return {("", 1): lambda source, eps: regress(network, source)}
@@ -193,18 +198,36 @@ def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn
     return trained(stage, pipeline, folder / name, cell.seed)
 
 
-def trained(stage: Stage, pipeline: Pipeline, folder: Path, seed: int) -> nn.Module:
+def trained(
+    stage: Stage, pipeline: Pipeline, folder: Path, seed: int, *, resume: bool = True
+) -> nn.Module:
     """Train a stage, or read what an earlier call has trained; keeps the CPU time beside it.
 
-    Returns the stage's network with the best weights, ready to translate.
+    Returns the stage's network, ready to translate. Without `resume` a training that was stopped
+    starts afresh. Raises `TrainingError` where the folder's training followed another recipe.
     """
-    start, known = time.process_time(), (folder / BEST).is_file()
-    with StopSignal() as stop:
-        weights = fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=True, stop=stop)
-    if not known:
+    _claim_folder(folder, stage, pipeline)
+    if not (folder / BEST).is_file():  # there is no validation, so it comes last
+        start = time.process_time()
+        with StopSignal() as stop:
+            fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=resume, stop=stop)
         (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
-    stage.network.load_state_dict(weights)
+    stage.network.load_state_dict(read_tensors(folder / BEST))
     return stage.network.eval().requires_grad_(False)
+
+
+def _claim_folder(folder: Path, stage: Stage, pipeline: Pipeline) -> None:
+    """Write down what a stage is trained by, or check that it is what is there."""
+    others = {"noise", "residual", "sampling"} - {stage.name}
+    recipe = json.dumps(pipeline.model_dump(mode="json", exclude=others), indent=2)
+    path = folder / _RECIPE
+    if folder.exists() and (not path.is_file() or path.read_text() != recipe):
+        raise TrainingError(
+            f"{folder} was trained by another recipe. Delete it, with its rows, or give another "
+            "--folder and --results."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(recipe)
 
 
 def _read_seconds(folder: Path) -> float | None:

@@ -93,8 +93,8 @@ class RandomSlices(Dataset[dict[str, Any]]):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """Return {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
-        seed = seed_of(self.seed, self.stage, "example", position)
-        rng = np.random.default_rng(seed)
+        key = (self.seed, self.stage)
+        rng = np.random.default_rng(seed_of(*key, "example", position))
         pool = self.pseudo if position < self.real_from else self.examples
         example = pool[int(rng.integers(len(pool)))]
         lead = example.lead
@@ -106,7 +106,8 @@ class RandomSlices(Dataset[dict[str, Any]]):
         }
         if example.pseudo:
             read["source"] = pseudo_source(read["source"], self.curves, rng)
-        augmented = self.augmentations[lead.axis](read, seed)
+        # A key of its own: from the example's seed, the slice would decide whether it is flipped.
+        augmented = self.augmentations[lead.axis](read, seed_of(*key, "augmentation", position))
         tensors = {key: torch.from_numpy(value) for key, value in augmented.items()}
         return {**tensors, "label": example.label}
 

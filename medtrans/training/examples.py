@@ -113,10 +113,10 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
 
 
 def prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:
-    """Preprocess the volumes that are not yet, with a progress bar, and return all."""
+    """Preprocess volumes of one contrast that are not yet, with a progress bar; return all."""
     missing = [entry for entry in entries if not cache.has(entry)]
     if missing:
-        with track("preparing volumes") as update:
+        with track(f"preparing {missing[0].contrast} volumes") as update:
             for done, entry in enumerate(missing, start=1):
                 cache.get(entry)
                 update(done, len(missing))

@@ -85,6 +85,32 @@ class TestRandomSlices:
             np.random.set_state(np_state)  # noqa: NPY002
             torch.set_rng_state(torch_state)
 
+    def test_which_slice_it_is_does_not_decide_whether_it_is_flipped(
+        self, tmp_path: Path, pipeline: Pipeline
+    ) -> None:
+        volume = numbered(tmp_path, tuple(range(11)))
+        voxels = np.load(volume.path)
+        np.save(volume.path, voxels + np.linspace(0, 0.01, voxels[0].size).reshape(voxels[0].shape))
+        kept, changed = (
+            RandomSlices(
+                2 * [target_example(volume, 0)],  # with one the two streams would be shifted
+                pipeline.model_copy(
+                    update={
+                        "augmentation": pipeline.augmentation.model_copy(
+                            update={**STILL, "flip": share}
+                        )
+                    }
+                ),
+                "noise",
+                0,
+            )
+            for share in (0.0, 0.5)
+        )
+        positions = range(300)
+        upper = [float(kept[p]["target"].max()) > 0.0 for p in positions]
+        flipped = [not same(kept[p], changed[p]) for p in positions]
+        assert abs(np.corrcoef(upper, flipped)[0, 1]) < 0.2
+
     def test_shapes(self, cached: Cached, pipeline: Pipeline) -> None:
         example = paired(cached, pipeline)[0]
         assert example["source"].shape == (3, 16, 16)
