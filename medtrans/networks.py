@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import cast
 
@@ -27,7 +27,8 @@ from medtrans.diffusion import (
 )
 from medtrans.fast_norm import use_fast_norms
 
-_LABELS = "class_embedding"  # in the names of the tensors that tell tasks or contrasts apart
+_ROWS = "unet.class_embedding.weight"  # one for each label, a task or contrast; none for one alone
+_TIME_BIAS = "unet.time_embed.2.bias"  # what a label's row is added to
 
 
 class TimeUNet(nn.Module):
@@ -181,10 +182,40 @@ def _foreign_denoiser(
     return vp_denoiser(predict, kept, trained.prediction)
 
 
+def relabelled(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    before: Sequence[str],
+    after: Sequence[str],
+) -> dict[str, Tensor]:
+    """Give a sister network's weights this network's labels, in this network's order.
+
+    A label that the sister did not have keeps this network's own row. For one label alone, which
+    has no row, the sister's row goes into the bias that it is added to: the answers are the same.
+
+    Parameters
+    ----------
+    network : Module
+    weights : mapping
+        The sister's state dict.
+    before, after : sequence of str
+        The sister's labels and this network's.
+    """
+    own, given = network.state_dict(), dict(weights)
+    none = torch.zeros(len(before), len(own[_TIME_BIAS]))
+    rows = dict(zip(before, given.pop(_ROWS, none), strict=True))
+    if len(after) > 1:
+        mine = zip(after, own[_ROWS], strict=True)
+        given[_ROWS] = torch.stack([rows.get(label, row) for label, row in mine])
+    elif after[0] in rows:
+        given[_TIME_BIAS] = given[_TIME_BIAS] + rows[after[0]]
+    return given
+
+
 def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Give a network the weights of a sister network, wherever they fit.
 
-    Inputs that the sister did not have start at zero; what tells labels apart starts afresh.
+    Inputs that the sister did not have start at zero. The weights have the network's own labels.
     """
     for name, goal in network.state_dict().items():
         value = weights.get(name)
@@ -201,7 +232,7 @@ def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     own = network.state_dict()
     shared = [name for name in own.keys() & weights.keys() if _fits(own[name], weights[name])]
     names = {*own, *weights} - set(shared)
-    return sorted(name for name in names if _LABELS not in name)
+    return sorted(names - {_ROWS})
 
 
 def _fits(goal: Tensor, value: Tensor) -> bool:

@@ -181,6 +181,8 @@ def test_is_never_trained_by_other_rules(cohort: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(TrainingError, match="trained elsewhere"):
         train(onwards)
+    afresh = load_package(train(replace(onwards, out=tmp_path / "three", pipeline=recipe)))
+    assert afresh.pipeline.denoiser is None
     again = load_package(train(replace(onwards, stages="residual")))
     kept = load_package(model).noise.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in again.noise.state_dict().items())

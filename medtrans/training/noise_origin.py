@@ -1,10 +1,11 @@
 """Where a run has its noise stage from, if it does not train one of its own from nothing.
 
-Weights do not tell what they predict, so whoever takes them over takes over what is known of them.
+Weights do not tell what they were trained for, so a noise stage is read with its recipe.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from medtrans.config import Pipeline
 from medtrans.denoiser_config import DenoiserConfig
 from medtrans.errors import TrainingError
 from medtrans.foreign_noise import DESCRIPTION, read_foreign_noise
+from medtrans.networks import misfitting, noise_network, relabelled
 from medtrans.package import ModelPackage, load_package
 from medtrans.progress import say
 from medtrans.recipes import pipeline_from_dict
 from medtrans.training.checkpoint import Weights, read_tensors
-from medtrans.training.loop import BEST
-from medtrans.training.run_folder import read_settings, recipe_of
+from medtrans.training.loop import BEST, LAST
+from medtrans.training.run_folder import read_recipe
 
 
 @dataclass(frozen=True)
@@ -27,27 +29,87 @@ class NoiseOrigin:
 
     Attributes
     ----------
+    name : str
+        Whose it is, for messages.
     weights : dict
         State dict.
-    prediction : str or None
-        What the network predicts, as `noise.prediction` in a recipe; None where nothing says.
+    recipe : Pipeline or None
+        What it was trained by; None when that was elsewhere.
     denoiser : DenoiserConfig or None
         How it was trained, when that was elsewhere.
     """
 
+    name: str
     weights: Weights
-    prediction: str | None = None
+    recipe: Pipeline | None = None
     denoiser: DenoiserConfig | None = None
 
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(self.weights[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def predicted_in(self, pipeline: Pipeline) -> Pipeline:
+        """Have a recipe's noise network predict what this one does."""
+        if self.recipe is None or self.recipe.noise.prediction == pipeline.noise.prediction:
+            return pipeline
+        predicted = self.recipe.noise.prediction
+        say(f"The noise stage predicts {predicted}, as that of {self.name} does.")
+        noise = pipeline.noise.model_copy(update={"prediction": predicted})
+        return pipeline.model_copy(update={"noise": noise})
+
     def described_in(self, pipeline: Pipeline) -> Pipeline:
-        """Write into a recipe what this noise stage is."""
-        recipe: dict[str, Any] = pipeline.model_dump(mode="json")
-        if self.denoiser is not None:
-            recipe["denoiser"] = self.denoiser.model_dump()
-        elif self.prediction not in (None, pipeline.noise.prediction):
-            say(f"The noise stage predicts {self.prediction}, as the one it comes from does.")
-            recipe["noise"]["prediction"] = self.prediction
-        return pipeline_from_dict(recipe, "the recipe")
+        """Write into a recipe what this noise stage is, which the run takes over as it is.
+
+        A sigma that is still to be chosen becomes the one that it was trained with.
+        """
+        raw: dict[str, Any] = self.predicted_in(pipeline).model_dump(mode="json")
+        raw["denoiser"] = None if self.denoiser is None else self.denoiser.model_dump()
+        if self.recipe is not None and pipeline.diffusion.sigma == "auto":
+            raw["diffusion"]["sigma"] = self.recipe.diffusion.level
+            say(f"sigma is {self.recipe.diffusion.level:g}, that of {self.name}'s noise stage.")
+        return pipeline_from_dict(raw, "the recipe")
+
+    def taken_over(self, pipeline: Pipeline) -> Weights:
+        """Give the weights for the noise network of a recipe that is `described_in`.
+
+        Raises
+        ------
+        TrainingError
+            When it was trained for another sigma, other contrasts or another network.
+        """
+        weights, network = self.weights, noise_network(pipeline, 0)
+        if self.recipe is not None:
+            self._require(self.recipe, pipeline)
+        misfits = misfitting(network, weights)
+        if misfits:
+            raise TrainingError(
+                f"The noise stage of {self.name} does not fit the recipe's [network]: "
+                f"{misfits[0]} has another shape or is missing."
+            )
+        if self.recipe is None:
+            return weights
+        return relabelled(network, weights, self.recipe.targets, pipeline.targets)
+
+    def _require(self, trained: Pipeline, pipeline: Pipeline) -> None:
+        """Refuse another sigma or other contrasts than the noise stage was trained for."""
+        known, sigma = trained.targets, trained.diffusion.level
+        missing = [contrast for contrast in pipeline.targets if contrast not in known]
+        if missing:
+            raise TrainingError(
+                f"The noise stage of {self.name} knows {', '.join(known)}, not "
+                f"{', '.join(missing)}. Train one on {', '.join(pipeline.targets)} volumes."
+            )
+        if pipeline.diffusion.sigma != sigma:
+            raise TrainingError(
+                f"The noise stage of {self.name} was trained with sigma {sigma:g}, and the recipe "
+                f"says {pipeline.diffusion.sigma}. Set diffusion.sigma to {sigma:g}, or train "
+                "another noise stage."
+            )
 
 
 def noise_origin_in(folder: Path) -> NoiseOrigin:
@@ -56,11 +118,11 @@ def noise_origin_in(folder: Path) -> NoiseOrigin:
     Raises
     ------
     TrainingError
-        When it is none of these, or has no noise stage.
+        When it is none of these, or has no finished noise stage.
     """
     if (folder / DESCRIPTION).is_file():
         denoiser, weights = read_foreign_noise(folder)
-        return NoiseOrigin(weights, denoiser=denoiser)
+        return NoiseOrigin(str(folder), weights, denoiser=denoiser)
     run = noise_origin_of_run(folder)
     if run is not None:
         return run
@@ -71,18 +133,30 @@ def noise_origin_in(folder: Path) -> NoiseOrigin:
 
 
 def noise_origin_of_run(folder: Path) -> NoiseOrigin | None:
-    """Read the noise stage that a run has trained in its folder, if it has."""
-    best = folder / "noise" / BEST
-    if not best.is_file():
+    """Read the noise stage that a run has trained in its folder, if it has.
+
+    Raises
+    ------
+    TrainingError
+        When its training is not finished.
+    """
+    own = folder / "noise"
+    if not (own / LAST).is_file():
         return None
-    settings = read_settings(folder)
-    prediction = None if settings is None else recipe_of(settings, folder).noise.prediction
-    return NoiseOrigin(read_tensors(best), prediction)
+    recipe = read_recipe(own)
+    done, wanted = read_tensors(own / LAST).get("step", 0), recipe.noise.iterations
+    if done < wanted:
+        raise TrainingError(
+            f"The noise stage in {folder} is not finished: {done} of {wanted} steps. Go on with "
+            "it first: the command that it was started with, and --resume."
+        )
+    return NoiseOrigin(str(folder), read_tensors(own / BEST), recipe)
 
 
 def noise_origin_of_model(package: ModelPackage) -> NoiseOrigin | None:
     """Give the noise stage of a model, if it has one."""
     if package.noise is None:
         return None
-    recipe = package.pipeline
-    return NoiseOrigin(package.noise.state_dict(), recipe.noise.prediction, recipe.denoiser)
+    denoiser = package.pipeline.denoiser
+    recipe = package.pipeline if denoiser is None else None
+    return NoiseOrigin(package.name, package.noise.state_dict(), recipe, denoiser)

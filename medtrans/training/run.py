@@ -21,6 +21,7 @@ from medtrans.networks import (
     copy_matching,
     misfitting,
     noise_network,
+    relabelled,
     residual_network,
 )
 from medtrans.package import ModelPackage, load_package, save_package
@@ -43,7 +44,7 @@ from medtrans.training.noise_origin import (
     noise_origin_of_run,
 )
 from medtrans.training.parallel import ALONE, Group
-from medtrans.training.run_folder import read_settings, recipe_of, write_settings
+from medtrans.training.run_folder import read_settings, recipe_of, write_recipe, write_settings
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
 
@@ -167,29 +168,42 @@ def _checked(plan: TrainingPlan, group: Group) -> _Run:
         )
     initial = None if plan.initial is None else load_package(plan.initial)
     origin = _noise_origin(plan, initial)
-    pipeline = plan.pipeline if origin is None else origin.described_in(plan.pipeline)
-    plan = replace(plan, pipeline=pipeline)
-    cache = VolumeCache(plan.cache or plan.out / "cache", pipeline)
+    plan = replace(plan, pipeline=_described(plan, initial, origin))
+    cache = VolumeCache(plan.cache or plan.out / "cache", plan.pipeline)
     device = choose_device(plan.device)
     run = _Run(plan, _data(plan), cache, device, group, initial, origin)
     for name in _trained(plan):
-        config = pipeline.stage(name)
+        config = run.pipeline.stage(name)
         group.rows(config.batch_size, config.accumulate)
         _check_network(run, name)
+    if origin is not None:
+        origin.taken_over(run.pipeline)
     return run
+
+
+def _noise_origin(plan: TrainingPlan, initial: ModelPackage | None) -> NoiseOrigin | None:
+    """Find the noise stage that the run takes over, if it does not train one."""
+    if "noise" in _trained(plan):
+        return None
+    if plan.noise_from is not None:
+        return noise_origin_in(plan.noise_from)
+    own = noise_origin_of_run(plan.out)
+    return own or (None if initial is None else noise_origin_of_model(initial))
+
+
+def _described(
+    plan: TrainingPlan, initial: ModelPackage | None, origin: NoiseOrigin | None
+) -> Pipeline:
+    """Write into the recipe what its noise stage is, or starts from."""
+    if origin is not None:
+        return origin.described_in(plan.pipeline)
+    start = None if initial is None else noise_origin_of_model(initial)
+    return plan.pipeline if start is None else start.predicted_in(plan.pipeline)
 
 
 def _data(plan: TrainingPlan) -> TrainingData:
     need_pairs = plan.stages != "noise" or plan.pipeline.noise.sees_source
     return select_data(plan.manifest, plan.pipeline, plan.pairs, plan.seed, need_pairs=need_pairs)
-
-
-def _noise_origin(plan: TrainingPlan, initial: ModelPackage | None) -> NoiseOrigin | None:
-    """Find the noise stage that the run takes over or starts from, if any."""
-    if plan.noise_from is not None:
-        return noise_origin_in(plan.noise_from)
-    own = noise_origin_of_run(plan.out) if plan.stages == "residual" else None
-    return own or (None if initial is None else noise_origin_of_model(initial))
 
 
 def _trained(plan: TrainingPlan) -> list[StageName]:
@@ -204,12 +218,13 @@ def _check_network(run: _Run, name: StageName) -> None:
     if name == "noise" and run.pipeline.denoiser is not None:
         raise TrainingError(
             "The recipe's noise stage was trained elsewhere, by rules of its own, and cannot be "
-            "trained here. Take it as it is with --noise-from, or choose another --pipeline."
+            "trained here. Take it as it is with --noise-from MODEL or --stage residual, or "
+            "choose another --pipeline."
         )
     network = {"noise": noise_network, "residual": residual_network}[name]
     started = _start_from_initial(run, name, network(run.pipeline, run.plan.seed))
     if run.initial is not None and not started:
-        say(f"The model {run.initial.name} has no {name} stage: that stage starts afresh.")
+        say(f"{run.initial.name} has no {name} stage of this kind: that stage starts afresh.")
 
 
 def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
@@ -230,9 +245,12 @@ def _noise_weights(run: _Run, stop: StopSignal) -> Weights | None:
     if "noise" not in _trained(run.plan):
         if run.origin is None:
             say("No noise stage: the model will have fidelity mode only.")
-        return None if run.origin is None else run.origin.weights
+            return None
+        return run.origin.taken_over(run.pipeline)
     with run.group.leader_first():
         examples = noise_examples(run.data, run.cache, run.pipeline)
+        if run.group.leads:
+            write_recipe(run.plan.out / "noise", run.pipeline)
     seed = run.plan.seed
     stage = noise_stage(run.pipeline, examples.train, examples.val, seed, examples.pseudo)
     _start_from_initial(run, stage.name, stage.network)
@@ -243,13 +261,7 @@ def _residual(run: _Run, noise: Weights | None) -> Stage:
     network = None
     if noise is not None:
         network = noise_network(run.pipeline, run.plan.seed)
-        try:
-            network.load_state_dict(noise)
-        except RuntimeError as error:
-            raise TrainingError(
-                "The noise stage does not fit the recipe's [network] or its target contrasts: "
-                f"{str(error).splitlines()[-1].strip()}"
-            ) from None
+        network.load_state_dict(noise)
         network = network.to(run.device).eval().requires_grad_(False)
     examples = residual_examples(run.data, run.cache, run.pipeline)
     return residual_stage(
@@ -263,7 +275,7 @@ def _start_from_initial(run: _Run, name: StageName, network: nn.Module) -> bool:
     if package is None:
         return False
     found = package.noise if name == "noise" else package.residual
-    if found is None:
+    if found is None or (name == "noise" and package.pipeline.denoiser is not None):
         return False
     weights = found.state_dict()
     misfits = misfitting(network, weights)
@@ -273,7 +285,10 @@ def _start_from_initial(run: _Run, name: StageName, network: nn.Module) -> bool:
             f"{misfits[0]} has another shape or is missing. Train with the model's own [network] "
             "and [slices], or without --from."
         )
-    copy_matching(network, weights)
+    before, after = (
+        p.targets if name == "noise" else p.tasks for p in (package.pipeline, run.pipeline)
+    )
+    copy_matching(network, relabelled(network, weights, before, after))
     return True
 
 
@@ -330,6 +345,7 @@ def _settings(run: _Run) -> dict[str, Any]:
         "seed": plan.seed,
         "stages": plan.stages,
         "initial": None if run.initial is None else run.initial.sha256,
+        "noise_taken_over": None if run.origin is None else run.origin.sha256,
     }
 
 

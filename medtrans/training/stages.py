@@ -25,6 +25,7 @@ from medtrans.networks import (
     copy_matching,
     noise_network,
     noise_predictor,
+    relabelled,
     residual_network,
     residual_predictor,
 )
@@ -137,7 +138,8 @@ def residual_stage(
 
     network = residual_network(pipeline, seed)
     if noise is not None and config.from_noise:
-        copy_matching(network, noise.state_dict())
+        started = relabelled(network, noise.state_dict(), pipeline.targets, pipeline.tasks)
+        copy_matching(network, started)
     return Stage(
         "residual",
         config,

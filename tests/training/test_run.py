@@ -31,6 +31,7 @@ from medtrans.package import load_package
 from medtrans.settings import Settings
 from medtrans.training import stages
 from medtrans.training.checkpoint import read_tensors
+from medtrans.training.noise_origin import noise_origin_in
 from medtrans.training.run import TrainingPlan, select_data, summarise, train
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume
@@ -344,6 +345,26 @@ class TestNoiseFrom:
         with pytest.raises(TrainingError, match="leave out --stage"):
             train(given)
         assert not (tmp_path / "run").exists()
+
+    def test_a_resumed_run_takes_the_same_one(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other"
+        train(plan(cohort, other, pipeline, stages="noise", seed=1))
+        out = tmp_path / "run"
+        train(plan(cohort, out, pipeline, noise_from=finished))
+        train(plan(cohort, out, pipeline, noise_from=finished, resume=True))
+        with pytest.raises(TrainingError, match="another noise_taken_over"):
+            train(plan(cohort, out, pipeline, noise_from=other, resume=True))
+
+    def test_leaves_what_the_runs_own_noise_stage_is(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        out, own = tmp_path / "run", helpers.tiny_pipeline(noise={"prediction": "v"})
+        train(plan(cohort, out, own, stages="noise"))
+        train(plan(cohort, out, own, stages="residual", noise_from=finished))
+        assert load_package(out / "model").pipeline.noise.prediction == pipeline.noise.prediction
+        assert noise_origin_in(out).recipe == own
 
     def test_that_does_not_fit(self, finished: Path, cohort: Path, tmp_path: Path) -> None:
         recipe = helpers.tiny_pipeline(network={"channels": [8, 8]})
