@@ -107,7 +107,8 @@ def translate(
         Path | None, typer.Option(help="Write the samples' standard deviation here.")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Translate only where this volume is above 0.")
+        Path | None,
+        typer.Option(help="Where the patient is: a whole head or brain above 0, not a region."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -266,6 +267,10 @@ def evaluate(
     prediction: Annotated[Path | None, typer.Option(help="Score this file instead …")] = None,
     reference: Annotated[Path | None, typer.Option(help="… against this one.")] = None,
     mask: Annotated[Path | None, typer.Option(help="… inside this mask.")] = None,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="… on this intensity window, for example -1000 2000 for CT."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.csv.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -275,7 +280,7 @@ def evaluate(
     from medtrans.commands import evaluate_manifest, evaluate_pair
 
     if prediction is not None or reference is not None:
-        result = evaluate_pair(prediction, reference, mask)
+        result = evaluate_pair(prediction, reference, mask, window)
     else:
         result = evaluate_manifest(model, manifest, task, split, mode, out, seed, device)
     Output(json).result(result)

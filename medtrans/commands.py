@@ -204,14 +204,19 @@ def evaluate_manifest(
 
 
 def evaluate_pair(
-    prediction: Path | None, reference: Path | None, mask: Path | None
+    prediction: Path | None,
+    reference: Path | None,
+    mask: Path | None,
+    window: tuple[float, float] | None,
 ) -> dict[str, Any]:
     """Score one file against another."""
     from medtrans.evaluate.compare import evaluate_files
 
     if prediction is None or reference is None:
         raise UsageError("--prediction and --reference go together.")
-    return dict(evaluate_files(prediction, reference, mask))
+    if window is not None and window[0] >= window[1]:
+        raise UsageError(f"--window is its lower end, then its upper, not {window[0]} {window[1]}.")
+    return dict(evaluate_files(prediction, reference, mask, window))
 
 
 def export_bundle(

@@ -140,16 +140,13 @@ class Manifest:
         UsageError
             An unknown contrast or split, or a negative limit.
         """
-        if limit is not None and limit < 0:
-            raise UsageError(f"The number of subjects with pairs must be 0 or more, not {limit}.")
         targets = {(entry.subject, entry.session): entry for entry in self.entries(split, target)}
         found = [
             Pair(entry, targets[entry.subject, entry.session])
             for entry in self.entries(split, source)
             if (entry.subject, entry.session) in targets
         ]
-        ranked = sorted({pair.source.subject for pair in found}, key=lambda s: _hash(f"{seed}:{s}"))
-        kept = set(ranked[:limit])
+        kept = chosen_subjects(found, limit, seed)
         return [pair for pair in found if pair.source.subject in kept]
 
     def require_pairs(
@@ -211,6 +208,28 @@ class Manifest:
             f"{self.path} has no {what}{where}. {explanation}Found: {self.summary()}. "
             "Add volumes, or correct the columns."
         )
+
+
+def chosen_subjects(pairs: Iterable[Pair], limit: int | None, seed: int = 0) -> set[str]:
+    """Choose which subjects' pairs are kept when there are to be fewer.
+
+    Parameters
+    ----------
+    pairs : iterable of Pair
+    limit : int or None
+        How many subjects; None for all.
+    seed : int
+        Decides which; with the same seed a smaller limit keeps a subset of what a larger one does.
+
+    Raises
+    ------
+    UsageError
+        A negative limit.
+    """
+    if limit is not None and limit < 0:
+        raise UsageError(f"The number of subjects with pairs must be 0 or more, not {limit}.")
+    ranked = sorted({pair.source.subject for pair in pairs}, key=lambda s: _hash(f"{seed}:{s}"))
+    return set(ranked[:limit])
 
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:

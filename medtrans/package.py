@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +53,7 @@ class ModelPackage:
     noise : Module or None
         None when only the residual stage was trained: then fidelity mode is the only one.
     masked_background : bool
-        Whether every volume it was trained on had its background masked out, as skull-stripped
+        Whether every source volume of its pairs had its background masked out, as skull-stripped
         brains have.
     """
 
@@ -133,9 +132,7 @@ def save_package(
     texts = package_texts(folder.name, pipeline, ours, written, has_noise=noise is not None)
     contents = {path: text.encode() for path, text in texts.items()}
     contents |= {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    with replacing_folder(folder) as partial:
+    with replacing_folder(folder, anew=True) as partial:
         for path, content in contents.items():
             (partial / path).parent.mkdir(exist_ok=True)
             (partial / path).write_bytes(content)

@@ -36,6 +36,8 @@ from medtrans.volumes import (
 )
 from medtrans.volumes.atomic import require_writable
 
+_SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
+
 
 class Translation(NamedTuple):
     """A translated volume.
@@ -161,7 +163,8 @@ class Translator:
             Shape (X, Y, Z), in its own orientation and unit.
         settings : Settings
         mask : array of bool, optional
-            Shape (X, Y, Z): where to synthesise, instead of the foreground that is found.
+            Shape (X, Y, Z): where the patient is, a whole head or brain, instead of the
+            foreground that is found. Intensities are scaled by what is inside.
         on_slices : callable, optional
             Told of progress.
         """
@@ -180,7 +183,7 @@ class Translator:
         space = crop(whole, pipeline, [plan.axis for plan in plans])
         passes = plan_passes(space.image.numpy()[0], plans, settings.flips)
         if mask is not None:
-            return Prepared(volume, task, steps, space, passes, mask, ())
+            return Prepared(volume, task, steps, space, passes, mask, _mask_warnings(volume, mask))
         support = dilate(foreground, pipeline.volume.dilation_mm, spacing_mm(volume))
         return Prepared(volume, task, steps, space, passes, support, self._warnings(volume))
 
@@ -317,6 +320,17 @@ class Translator:
             f"the model '{self.package.name}' was trained on skull-stripped volumes, and this one "
             "seems to show the whole head; strip the skull first, or give a brain mask with --mask",
         )
+
+
+def _mask_warnings(volume: MetaTensor, mask: Mask) -> tuple[str, ...]:
+    """Say when a mask seems to mark a region rather than the patient."""
+    share = int(mask.sum()) / max(int(find_foreground(volume.numpy()).sum()), 1)
+    if share >= _SMALL_MASK:
+        return ()
+    return (
+        f"the mask covers {100 * share:.1f} % of the foreground; what is outside is hidden from "
+        "the model, which expects a whole head or brain: mark that, and cut the region out after",
+    )
 
 
 def _goal(out: Path | None, default: Path) -> Path:

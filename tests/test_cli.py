@@ -398,6 +398,19 @@ class TestPlain:
         assert answer.code == 0
         assert "ssim: 1" in answer.out
 
+    def test_evaluate_ct_on_a_window(self, medtrans: Run, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        truth = rng.uniform(-1000, 1700, (16, 16, 8)).astype(np.float32)
+        files = [tmp_path / "p.nii.gz", tmp_path / "r.nii.gz"]
+        for path, values in zip(files, (truth + 300, truth), strict=True):
+            nib.Nifti1Image(values, np.eye(4)).to_filename(path)
+        pair = ["evaluate", "--prediction", files[0], "--reference", files[1], "--json"]
+        found = medtrans(*pair, "--window", "-1000", "2000")
+        assert found.json["mae"] == pytest.approx(0.1, abs=1e-5)
+        assert "--window" not in found.err
+        assert "--window" in medtrans(*pair).err
+        assert "lower end" in medtrans(*pair, "--window", "5", "5").err
+
     def test_evaluate_each_task_of_a_model(self, medtrans: Run, tmp_path: Path) -> None:
         cohort = helpers.write_cohort(tmp_path / "data", 1, contrasts=("t1", "t2", "flair"))
         recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])

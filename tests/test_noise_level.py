@@ -132,9 +132,12 @@ def test_the_command_writes_the_curve_and_the_sweep(
     recipe.write_text(RECIPE)
     given = ["--task", "t1-to-t2", "--manifest", str(cohort), "--pipeline", str(recipe)]
     out = tmp_path / "level"
-    found = run(
-        capsys, "noise-level", *given, "--out", str(out), "--sweep", "--iterations", "2", "--json"
-    )
+    swept = ["--out", str(out), "--sweep", "--iterations", "2", "--json"]
+    found = run(capsys, "noise-level", *given, *swept)
+    weights = out / "sweep" / "sigma-1" / "residual" / "best.pt"
+    written = weights.stat().st_mtime_ns
+    assert run(capsys, "noise-level", *given, *swept)["sweep"] == found["sweep"]
+    assert weights.stat().st_mtime_ns == written
     table = (out / "noise_level.csv").read_text().splitlines()
     assert table[0] == "sigma,A,B,J"
     assert found["sigma"] == min(found["curve"], key=lambda row: row["J"])["sigma"]

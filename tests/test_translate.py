@@ -25,6 +25,7 @@ from medtrans.errors import (
     PackageError,
     UsageError,
 )
+from medtrans.foreground import find_foreground
 from medtrans.settings import Settings
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume
@@ -330,6 +331,16 @@ class TestBackground:
         assert "skull" in warning
         assert "--mask" in warning
         assert not translator.translate_volume(helpers.volume(*helpers.head()), Settings()).warnings
+
+
+def test_a_mask_of_a_region_is_said(identity: Translator) -> None:
+    head = helpers.volume(*helpers.head())
+    foreground = find_foreground(head.numpy())
+    region = np.zeros_like(foreground)
+    region.flat[np.flatnonzero(foreground)[: int(0.05 * foreground.sum())]] = True
+    assert identity.translate_volume(head, Settings(), foreground).warnings == ()
+    [warning] = identity.translate_volume(head, Settings(), region).warnings
+    assert "of the foreground" in warning
 
 
 def test_nothing_above_the_window_is_refused(identity: Translator) -> None:

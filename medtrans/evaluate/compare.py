@@ -19,10 +19,13 @@ from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from medtrans.foreground import Mask, find_foreground
 from medtrans.intensity import Profile, measure_profile
 from medtrans.manifest import Manifest, Pair
+from medtrans.progress import say
 from medtrans.settings import Settings
 from medtrans.slices import AXES
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume, require_same_grid
+
+_AIR_HU = -500.0  # what no MR image goes down to
 
 Values = NDArray[np.float32]
 
@@ -105,8 +108,16 @@ def score(
     return {**plain, **{f"{key}_fit": value for key, value in fitted.items()}}
 
 
-def evaluate_files(prediction: Path, reference: Path, mask_path: Path | None) -> dict[str, float]:
-    """Score one file against another on the same grid."""
+def evaluate_files(
+    prediction: Path,
+    reference: Path,
+    mask_path: Path | None,
+    window: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """Score one file against another on the same grid.
+
+    `window` is the fixed intensity range that becomes [0, 1], as for CT; None for MR.
+    """
     predicted, truth = read_volume(prediction), read_volume(reference)
     require_same_grid(predicted, truth, "The prediction and the reference")
     if mask_path is None:
@@ -115,7 +126,10 @@ def evaluate_files(prediction: Path, reference: Path, mask_path: Path | None) ->
         mask_volume = read_volume(mask_path)
         require_same_grid(mask_volume, truth, "The mask and the reference")
         mask = mask_volume.numpy() > 0
-    return score(predicted.numpy(), truth.numpy(), mask, axis=_axis(truth, AXES["axial"]))
+    if window is None and float(truth.numpy().min()) <= _AIR_HU:
+        say("The reference looks like CT, in HU: score it on a window, --window -1000 2000.")
+    scale = None if window is None else Profile(*window)
+    return score(predicted.numpy(), truth.numpy(), mask, scale, _axis(truth, AXES["axial"]))
 
 
 def summarise(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from medtrans.cache import CachedVolume, VolumeCache
 from medtrans.config import Pipeline, Task
-from medtrans.manifest import Entry, Manifest, Pair
+from medtrans.manifest import Entry, Manifest, Pair, chosen_subjects
 from medtrans.progress import track
 from medtrans.training.data import Example
 from medtrans.training.stages import pair_example, pseudo_example, target_example
@@ -43,7 +43,8 @@ def select_data(
     manifest : Manifest
     pipeline : Pipeline
     pairs : int or None
-        How many subjects' pairs to keep; 0 trains from unpaired targets alone; None keeps all.
+        How many subjects' pairs to keep, whatever their tasks; 0 trains from unpaired targets
+        alone; None keeps all.
     seed : int
         Decides which.
     need_pairs : bool
@@ -55,7 +56,9 @@ def select_data(
         When a target contrast has no volume, or there is no pair although some were asked for.
     """
     tasks = pipeline.parsed_tasks
-    found = {t: manifest.pairs(*t, "train", pairs, seed) for t in tasks}
+    every = {t: manifest.pairs(*t, "train") for t in tasks}
+    kept = chosen_subjects([pair for found in every.values() for pair in found], pairs, seed)
+    found = {t: [pair for pair in ps if pair.source.subject in kept] for t, ps in every.items()}
     if need_pairs and pairs != 0 and not any(found.values()):
         manifest.require_pairs(*tasks[0], "train", pairs, seed)
     return TrainingData(

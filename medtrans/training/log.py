@@ -10,6 +10,7 @@ from typing import Any
 
 from medtrans.pictures import save_grid
 from medtrans.training.validation import Outcome
+from medtrans.volumes.atomic import replacing
 
 
 class TrainingLog:
@@ -67,6 +68,7 @@ def _drop_rows_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) <= step)])
+        rows = list(csv.reader(file))
+    kept = [*rows[:1], *(row for row in rows[1:] if int(row[0]) <= step)]
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(kept)

@@ -114,6 +114,7 @@ class _Run:
 def summarise(plan: TrainingPlan) -> dict[str, Any]:
     """Say what a run would do, without doing it (`--dry-run`)."""
     run = _checked(plan, ALONE)
+    _goes_on(run)
     data, pipeline = run.data, run.pipeline
     return {
         "tasks": list(pipeline.tasks),
@@ -229,13 +230,14 @@ def _check_network(run: _Run, name: StageName) -> None:
 
 def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
     volumes = {c: prepared(entries, run.cache) for c, entries in run.data.targets.items()}
+    shown = [pair.source for pairs in run.data.pairs.values() for pair in pairs]
     save_package(
         run.plan.out / "model",
         pipeline=run.pipeline,
         profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
         residual=residual,
         noise=noise,
-        masked_background=all(v.masked for found in volumes.values() for v in found),
+        masked_background=bool(shown) and all(run.cache.get(source).masked for source in shown),
         training=_record(run),
     )
 
@@ -312,7 +314,19 @@ def _fit(run: _Run, stage: Stage, stop: StopSignal) -> Weights:
 
 
 def _claim_folder(run: _Run) -> None:
-    """Make the run's folder, or check that a resumed run is the same run."""
+    """Make the run's folder, unless it is this very run that goes on."""
+    if _goes_on(run):
+        return
+    out = run.plan.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be made ({error.strerror}).") from None
+    write_settings(out, _settings(run))
+
+
+def _goes_on(run: _Run) -> bool:
+    """Whether the run was begun in its folder and is resumed; refuses a folder of another run."""
     plan, settings = run.plan, _settings(run)
     before = read_settings(plan.out) if plan.resume else None
     if before is not None:
@@ -323,16 +337,12 @@ def _claim_folder(run: _Run) -> None:
                 f"{plan.out} was started with another {', '.join(changed)}. Resume with what it "
                 "was started with, or train into a new folder."
             )
-        return
+        return True
     if any((plan.out / stage / LAST).exists() for stage in _trained(plan)):
         raise OutputError(
             f"{plan.out} already holds a run. Add --resume to go on with it, or name a new folder."
         )
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{plan.out} cannot be made ({error.strerror}).") from None
-    write_settings(plan.out, settings)
+    return False
 
 
 def _settings(run: _Run) -> dict[str, Any]:

@@ -31,12 +31,20 @@ def sweep(plan: TrainingPlan, grid: Sequence[float], iterations: int) -> list[di
     -------
     list of dict
         sigma, and the last validation's scores.
+
+    Raises
+    ------
+    ManifestError
+        When there are no val pairs to score.
     """
+    if not any(plan.manifest.pairs(*task, "val") for task in plan.pipeline.parsed_tasks):
+        raise ManifestError("A sweep needs val pairs: give val subjects in the manifest's split.")
     rows = []
     for sigma in grid:
         out = plan.out / f"sigma-{sigma:g}"
         recipe = _shortened(with_sigma(plan.pipeline, sigma), iterations)
-        train(replace(plan, pipeline=recipe, out=out, cache=plan.out.parent / "cache"))
+        cache = plan.out.parent / "cache"
+        train(replace(plan, pipeline=recipe, out=out, cache=cache, resume=True))
         rows.append({"sigma": sigma, **_last_row(out / "residual" / "validation.csv")})
     return rows
 
@@ -56,8 +64,6 @@ def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
 
 
 def _last_row(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        raise ManifestError("A sweep needs val pairs: give val subjects in the manifest's split.")
     with path.open(newline="", encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
     return {key: float(value) for key, value in last.items() if key != "step"}

@@ -38,15 +38,17 @@ def replacing(goal: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(goal: Path) -> Iterator[Path]:
+def replacing_folder(goal: Path, *, anew: bool = False) -> Iterator[Path]:
     """Give a temporary folder that becomes the folder `goal` when the block ends well.
+
+    With `anew` it takes the place of a folder that is there, which is removed only then.
 
     Raises
     ------
     OutputError
-        If the goal exists and is not an empty folder, or cannot be made.
+        If the goal exists and is not a folder, or not empty without `anew`, or cannot be made.
     """
-    if goal.exists() and not (goal.is_dir() and not any(goal.iterdir())):
+    if goal.exists() and not (goal.is_dir() and (anew or not any(goal.iterdir()))):
         raise OutputError(
             f"{goal}: expected a new or empty folder to write the series to, found something "
             "there. Choose another name or remove it."
@@ -58,6 +60,8 @@ def replacing_folder(goal: Path) -> Iterator[Path]:
             yield temporary
             for file in filter(Path.is_file, temporary.rglob("*")):
                 _sync(file)
+            if goal.is_dir():
+                shutil.rmtree(goal)
             temporary.replace(goal)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -165,7 +165,7 @@ def require_same_grid(a: OnGrid, b: OnGrid, what: str) -> None:
     GeometryError
         If the shapes differ, or a corner voxel lies more than `SAME_GRID_MM` apart.
     """
-    remedy = "Resample one onto the other first (medtrans align does it for pairs)."
+    remedy = "Register and resample one onto the other first."
     if tuple(a.shape[-3:]) != tuple(b.shape[-3:]):
         raise GeometryError(
             f"{what} are not on one grid: expected the same shape, found {grid(a.shape[-3:])} "

@@ -90,6 +90,18 @@ class TestResult:
         assert "sub-00" not in text
         assert str(cohort.parent) not in text
 
+    @pytest.mark.parametrize("masked", ["t1", "t2"])
+    def test_it_is_the_source_that_has_its_background_masked(
+        self, own_cohort: Path, pipeline: Pipeline, tmp_path: Path, masked: str
+    ) -> None:
+        other = {"t1": "t2", "t2": "t1"}[masked]
+        for path in own_cohort.parent.glob(f"*/{other}.nii.gz"):
+            image = nib.load(path)
+            noisy = image.get_fdata() + np.random.default_rng(0).random(image.shape)
+            nib.Nifti1Image(noisy.astype(np.float32), image.affine).to_filename(path)
+        model = train(plan(own_cohort, tmp_path / "run", pipeline, stages="residual"))
+        assert load_package(model).masked_background == (masked == "t1")
+
     def test_the_package_holds_the_best_weights(self, finished: Path) -> None:
         package = load_package(finished / "model")
         for stage, network in (("noise", package.noise), ("residual", package.residual)):
@@ -241,8 +253,9 @@ class TestRefusals:
     def test_a_folder_with_a_run_is_not_overwritten(
         self, finished: Path, cohort: Path, pipeline: Pipeline
     ) -> None:
-        with pytest.raises(OutputError, match=r"already holds a run.*--resume"):
-            train(plan(cohort, finished, pipeline))
+        for do in (summarise, train):
+            with pytest.raises(OutputError, match=r"already holds a run.*--resume"):
+                do(plan(cohort, finished, pipeline))
 
     def test_damaged_checkpoint(
         self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
@@ -396,6 +409,18 @@ class TestData:
         assert few.targets == everything.targets
         assert len(few.targets["t2"]) == 6
         assert few.validation_pairs == everything.validation_pairs
+
+    def test_pairs_limit_the_subjects_of_all_tasks_together(self, tmp_path: Path) -> None:
+        contrasts = ("t1", "t2", "flair")
+        every = helpers.write_cohort(tmp_path, 4, contrasts=contrasts, shape=(4, 4, 4))
+        lines = every.read_text().splitlines()
+        gone = ("sub-001,t2", "sub-002,flair")
+        every.write_text("\n".join(x for x in lines if not x.startswith(gone)) + "\n")
+        recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])
+        for limit in (1, 2):
+            data = select_data(Manifest.read(every), recipe, limit, 0)
+            kept = {p.source.subject for pairs in data.pairs.values() for p in pairs}
+            assert len(kept) == limit
 
     def test_splits_do_not_mix(self, many: Path, pipeline: Pipeline, tmp_path: Path) -> None:
         data = select_data(Manifest.read(many), pipeline, None, 0)

@@ -42,6 +42,20 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         pass
 
 
+def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
+    goal = tmp_path / "goal"
+    goal.mkdir()
+    (goal / "old").write_text("x")
+    with pytest.raises(ValueError), replacing_folder(goal, anew=True):
+        raise ValueError
+    assert names(goal) == ["old"]
+    with replacing_folder(goal, anew=True) as temporary:
+        (temporary / "new").write_text("x")
+        assert names(goal) == ["old"]
+    assert names(tmp_path) == ["goal"]
+    assert names(goal) == ["new"]
+
+
 def test_places_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(OutputError, match="no such folder"), replacing(tmp_path / "x" / "a"):
         pass
