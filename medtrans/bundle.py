@@ -17,7 +17,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from medtrans.cohort import jobs_from_inputs, make_folder
+from medtrans.cohort import jobs_from_inputs
 from medtrans.config import Mode
 from medtrans.devices import choose_device
 from medtrans.diffusion import Steps, slice_noise, translate
@@ -36,6 +36,7 @@ from medtrans.sampling import Voxels
 from medtrans.settings import Settings
 from medtrans.translate import Prepared, Translation, Translator
 from medtrans.volumes import Source, output_path, read_volume, write_volume
+from medtrans.volumes.atomic import make_folder
 
 _TILE = 256  # pixels; larger slices repeat the fixed noise
 Item = dict[str, Any]

@@ -280,7 +280,9 @@ def evaluate(
     from medtrans.commands import evaluate_manifest, evaluate_pair
 
     if prediction is not None or reference is not None:
-        result = evaluate_pair(prediction, reference, mask, window)
+        result = evaluate_pair(
+            prediction, reference, mask, window, others=(manifest, task, mode, out)
+        )
     else:
         result = evaluate_manifest(model, manifest, task, split, mode, out, seed, device)
     Output(json).result(result)
@@ -335,12 +337,13 @@ def models(json: Json = False) -> None:
 def info(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A volume, or a folder of DICOM.")],
     series: Annotated[str | None, typer.Option(help="Which DICOM series of a folder.")] = None,
+    volume: Annotated[int | None, typer.Option(help="Which volume of a 4D file, from 0.")] = None,
     json: Json = False,
 ) -> None:
     """Say what a file is, and what translate would do with it."""
     from medtrans.listing import describe_file
 
-    Output(json).result(describe_file(path, series))
+    Output(json).result(describe_file(path, series, volume))
 
 
 @bundle_app.command("export")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtrans.errors import Interrupted, MedtransError, OutputError, UsageError
+from medtrans.errors import Interrupted, MedtransError, UsageError
 from medtrans.manifest import Manifest
 from medtrans.sampling import OnSlices
 from medtrans.settings import Settings
 from medtrans.translate import Translator, Written
-from medtrans.volumes.source import ITK_OUTPUT, split_suffix
+from medtrans.volumes.atomic import make_folder
+from medtrans.volumes.source import ITK_OUTPUT, KNOWN_SUFFIXES, split_suffix
 
 _SYNTHETIC = "-synthetic"
 
@@ -45,6 +46,10 @@ def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
         raise UsageError("No input: name a NIfTI, MHA or NRRD file, or a DICOM folder.")
     _require_distinct_outputs(paths, out)
     if out is not None and len(paths) > 1:
+        if split_suffix(out)[1].lower() in KNOWN_SUFFIXES:
+            raise UsageError(
+                f"-o {out} names one file, but there are {len(paths)} inputs. Name a folder."
+            )
         make_folder(out)
     return [Job(path, out) for path in paths]
 
@@ -58,15 +63,6 @@ def jobs_from_manifest(manifest: Manifest, contrast: str, out_dir: Path) -> list
             f"{manifest.summary()}."
         )
     return [Job(e.path, make_folder(out_dir / e.subject / e.session)) for e in entries]
-
-
-def make_folder(folder: Path) -> Path:
-    """Make a folder and its parents; raises `OutputError`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}).") from None
-    return folder
 
 
 def translate_cohort(

@@ -5,13 +5,13 @@ Every function returns a mapping for `console.Output.result`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from medtrans.cohort import Job, jobs_from_inputs, jobs_from_manifest, make_folder, translate_cohort
+from medtrans.cohort import Job, jobs_from_inputs, jobs_from_manifest, translate_cohort
 from medtrans.config import MODES, STAGES, Pipeline, Task
 from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, Interrupted, MedtransError, UsageError
 from medtrans.manifest import Manifest
@@ -23,6 +23,7 @@ from medtrans.recipes import load_pipeline, pipeline_from_dict, shipped_tasks
 from medtrans.settings import Settings
 from medtrans.translate import Translator, Written
 from medtrans.volumes import read_volume
+from medtrans.volumes.atomic import make_folder, require_writable
 
 _STAGES = ("all", "noise", "residual")
 
@@ -69,6 +70,8 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
     translator = Translator.load(request.model, request.device)
     task = translator.package.task(settings.task)
     jobs = _jobs(request, task)
+    if request.report is not None:
+        _require_page(request.report)
     if len(jobs) > 1 and (request.report or any(request.files.values())):
         raise UsageError("--mask, --uncertainty and --report take one input at a time.")
     say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
@@ -77,10 +80,10 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
     def on_done(job: Job, result: Written | MedtransError) -> None:
         rows.append(_row(job, result))
         if isinstance(result, MedtransError):
-            say(f"medtrans: {result}")
+            say(f"medtrans: {_named(str(result), job.path)}")
         else:
             for warning in result.translation.warnings:
-                say(f"Warning: {job.path.name}: {warning}")
+                say(f"Warning: {_named(warning, job.path)}")
 
     with track("slices") as on_slices:
         results = translate_cohort(
@@ -189,13 +192,21 @@ def evaluate_manifest(
 
     if manifest is None:
         raise UsageError("Give --manifest CSV, or --prediction and --reference.")
+    scores = None if out is None else make_folder(out) / "scores.csv"
+    cohort = Manifest.read(manifest)
+    if not cohort.split_is_stated:
+        say(
+            f"{manifest} has no split column, so medtrans chose: {cohort.summary()}. Subjects that "
+            "the model was trained on may be among those scored."
+        )
     translator = Translator.load(model, device)
     supported = MODES if translator.package.noise is not None else MODES[:1]
     settings = [Settings(mode=m, seed=seed) for m in modes or supported]  # type: ignore[arg-type]
-    table = evaluate_model(translator, Manifest.read(manifest), split, task, settings)
-    if out is not None:
-        table.to_csv(make_folder(out) / "scores.csv", index=False)
+    table = evaluate_model(translator, cohort, split, task, settings)
+    if scores is not None:
+        table.to_csv(scores, index=False)
     return {
+        **({} if scores is None else {"scores": str(scores)}),
         "model": translator.package.name,
         "split": split,
         "subjects": [_known(row) for row in table.to_dict("records")],
@@ -208,10 +219,16 @@ def evaluate_pair(
     reference: Path | None,
     mask: Path | None,
     window: tuple[float, float] | None,
+    others: Iterable[Any] = (),
 ) -> dict[str, Any]:
-    """Score one file against another."""
+    """Score one file against another; `others` are arguments that this has no use for."""
     from medtrans.evaluate.compare import evaluate_files
 
+    if any(others):
+        raise UsageError(
+            "--prediction and --reference score two files: leave out --manifest, --task, --mode "
+            "and --out."
+        )
     if prediction is None or reference is None:
         raise UsageError("--prediction and --reference go together.")
     if window is not None and window[0] >= window[1]:
@@ -286,6 +303,11 @@ def _known(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in row.items() if value == value}  # noqa: PLR0124
 
 
+def _named(sentence: str, path: Path) -> str:
+    """Put the file's name before a sentence that does not say it."""
+    return sentence if path.name in sentence else f"{path.name}: {sentence}"
+
+
 def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:
     if isinstance(result, MedtransError):
         return {"input": str(job.path), "output": None, "error": str(result)}
@@ -295,6 +317,13 @@ def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:
         "slices": result.translation.slices,
         "seconds": round(result.seconds, 2),
     }
+
+
+def _require_page(path: Path) -> None:
+    """Refuse a report that could not be written, before anything is translated."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report writes an HTML page: {path} should end in .html.")
+    require_writable(path)
 
 
 def _write_report(request: TranslateRequest, path: Path, written: Written) -> None:

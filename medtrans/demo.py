@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medtrans.cohort import make_folder
 from medtrans.errors import UsageError
 from medtrans.evaluate.report import save_picture
 from medtrans.progress import say, track
 from medtrans.settings import Settings
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume
-from medtrans.volumes.atomic import replacing
+from medtrans.volumes.atomic import make_folder, replacing
 
 
 def run_demo(out: Path, device: str = "auto") -> dict[str, Any]:

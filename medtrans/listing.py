@@ -50,12 +50,12 @@ def list_models() -> dict[str, Any]:
     return {"models": rows}
 
 
-def describe_file(path: Path, series: str | None) -> dict[str, Any]:
+def describe_file(path: Path, series: str | None, volume: int | None = None) -> dict[str, Any]:
     """Say what a file is, and what the default model would make of it."""
-    facts = describe(path, series=series)
+    facts = describe(path, series=series, volume=volume)
     tasks = read_metadata(find_package(DEFAULT_MODEL))["medtrans"]["pipeline"]["tasks"]
     fitting = [task for task in tasks if Task.parse(task).source == facts.get("contrast")]
-    if not facts["readable"]:
+    if not facts["readable"] or facts["value_range"][0] == facts["value_range"][1]:
         facts["translate"] = "would refuse it, for the problems above"
     elif fitting or facts.get("contrast") is None:
         facts["translate"] = f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"

@@ -68,10 +68,13 @@ class Manifest:
     ----------
     path : Path
         The CSV.
+    split_is_stated : bool
+        Whether it has a ``split`` column.
     """
 
     path: Path
     _table: pd.DataFrame
+    split_is_stated: bool = True
 
     @classmethod
     def read(cls, csv_path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
@@ -93,9 +96,10 @@ class Manifest:
         """
         path = Path(csv_path)
         table = read_table(path, check_files=check_files)
-        if "split" not in table:
+        stated = "split" in table
+        if not stated:
             table["split"] = table["subject"].map(_split_by_hash(table["subject"].unique()))
-        return cls(path, table)
+        return cls(path, table, stated)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from medtrans.volumes.atomic import replacing_folder
 # What JSON of another shape, or tensors of another network, make the code below raise.
 _MISFITS = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
 WEIGHTS = Path("models") / "model.safetensors"
+RUN_MODEL = "model"  # the folder of a run that holds its model
 STATE_DICT = Path("models") / "model.pt"
 _STORED = torch.float16  # a network's worth of rounding is far below what bf16 arithmetic makes
 
@@ -156,7 +157,7 @@ def export_package(source: str | Path, folder: Path, documents: Documents) -> li
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(f"{folder} is not empty. Name a new folder for the bundle.")
-    trained = Path(source) / "model"
+    trained = Path(source) / RUN_MODEL
     found = trained if (trained / METADATA).is_file() else find_package(source)
     package = load_package(found)
     save_package(
@@ -198,7 +199,9 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
     missing = [target for target in pipeline.targets if target not in profiles]
     if missing:
         raise PackageError(f"{folder / METADATA} lacks the intensity profile of {missing[0]}.")
-    name = folder.resolve().name
+    place = folder.resolve()
+    # Every run's model lies in RUN/model, so that alone would tell none from another.
+    name = f"{place.parent.name}/{place.name}" if place.name == RUN_MODEL else place.name
     return ModelPackage(
         name,
         ours["weights_sha256"],

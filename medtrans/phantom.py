@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medtrans.errors import OutputError, UsageError
+from medtrans.errors import UsageError
 from medtrans.manifest import CONTRASTS, write_manifest
 from medtrans.phantom_anatomy import Axes, Field, Head, smooth_field
+from medtrans.volumes.atomic import make_folder
 
 AIR_HU = -1000.0
 
@@ -227,7 +228,7 @@ def write_subjects(
             skull_stripped=skull_stripped,
         )
         subject = f"sub-{index + 1:03}"
-        _make_folder(out / subject)
+        make_folder(out / subject)
         for contrast, image in phantom.images.items():
             path = f"{subject}/{contrast}.nii.gz"
             nifti.save_array(out / path, image.astype(np.int16), phantom.affine)
@@ -295,13 +296,6 @@ def _splits(count: int) -> list[str]:
     n_val = held_out if count > 1 else 0
     n_test = held_out if count > 2 else 0
     return ["train"] * (count - n_val - n_test) + ["val"] * n_val + ["test"] * n_test
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {error.strerror}.") from error
 
 
 def _require_contrasts(contrasts: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ Data flows one way: file -> volume -> slices -> DRDD -> slices -> volume -> file
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,14 @@ from medtrans import __version__
 from medtrans.config import Task, WindowScale
 from medtrans.devices import choose_device
 from medtrans.diffusion import Steps
-from medtrans.errors import PackageError, UsageError
-from medtrans.foreground import Mask, constant_background, dilate, find_foreground
+from medtrans.errors import OutputError, PackageError, UsageError
+from medtrans.foreground import Mask, dilate, find_foreground
+from medtrans.input_checks import (
+    require_contrast,
+    warn_of_head,
+    warn_of_labels,
+    warn_of_region,
+)
 from medtrans.model_folder import DEFAULT_MODEL
 from medtrans.package import ModelPackage, load_package
 from medtrans.sampling import OnSlices, Pass, SliceSampler, Voxels, plan_passes
@@ -31,12 +38,12 @@ from medtrans.volumes import (
     Source,
     output_path,
     read_volume,
+    require_goal,
+    require_other_file,
     require_same_grid,
     write_volume,
 )
-from medtrans.volumes.atomic import require_writable
-
-_SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
+from medtrans.volumes.atomic import make_folder
 
 
 class Translation(NamedTuple):
@@ -183,9 +190,11 @@ class Translator:
         space = crop(whole, pipeline, [plan.axis for plan in plans])
         passes = plan_passes(space.image.numpy()[0], plans, settings.flips)
         if mask is not None:
-            return Prepared(volume, task, steps, space, passes, mask, _mask_warnings(volume, mask))
+            return Prepared(volume, task, steps, space, passes, mask, warn_of_region(volume, mask))
         support = dilate(foreground, pipeline.volume.dilation_mm, spacing_mm(volume))
-        return Prepared(volume, task, steps, space, passes, support, self._warnings(volume))
+        stripped = self.package.masked_background
+        warnings = warn_of_head(volume, foreground) if stripped else ()
+        return Prepared(volume, task, steps, space, passes, support, warnings)
 
     def sample(
         self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
@@ -250,19 +259,23 @@ class Translator:
         start = time.monotonic()
         volume = read_volume(path, **selection)
         source: Source = volume.meta["source"]
-        mask = None if mask_path is None else _read_mask(mask_path, volume)
-        task = str(self.package.task(settings.task))
-        goal = _goal(out, output_path(source, task, output_kind))
-        for path_to_write in filter(None, (goal, uncertainty_path)):
-            require_writable(path_to_write)
+        mask, mask_sha256 = None, None
+        if mask_path is not None:
+            mask, mask_sha256 = _read_mask(mask_path, volume)
+        task = self.package.task(settings.task)
+        seen = (*require_contrast(volume, task), *warn_of_labels(volume))
+        goal = _goal(out, output_path(source, str(task), output_kind))
+        _require_goals(goal, uncertainty_path, source, mask_path, output_kind)
         result = self.translate_volume(volume, settings, mask, on_slices)
-        provenance = self.provenance(result, settings, source)
+        chosen = {"SourceVolume": selection.get("volume"), "MaskSHA256": mask_sha256}
+        extra = {k: v for k, v in chosen.items() if v is not None} | settings.averaged_over
+        provenance = self.provenance(result, settings, source, extra)
         outputs = write_volume(result.voxels, goal, source, provenance, kind=output_kind)
         if uncertainty_path is not None and result.spread is not None:
-            extra = {"Content": "standard deviation over samples", **settings.averaged_over}
+            extra = {"Content": "standard deviation over samples", **extra}
             label = replace(provenance, extra=extra)
             outputs += write_volume(result.spread, uncertainty_path, source, label, kind="nifti")
-        result = result._replace(warnings=(*source.warnings, *result.warnings))
+        result = result._replace(warnings=(*source.warnings, *seen, *result.warnings))
         return Written(outputs, result, provenance, time.monotonic() - start)
 
     def steps(self, settings: Settings) -> Steps:
@@ -292,8 +305,17 @@ class Translator:
         eta = self.package.pipeline.sampling.eta if settings.eta is None else settings.eta
         return Steps(residual, noise, eta)
 
-    def provenance(self, result: Translation, settings: Settings, source: Source) -> Provenance:
-        """Describe how a translation was made, for the files it is written to."""
+    def provenance(
+        self,
+        result: Translation,
+        settings: Settings,
+        source: Source,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Provenance:
+        """Describe how a translation was made, for the files it is written to.
+
+        `extra` are further entries of the sidecar; by default what the settings average over.
+        """
         scale = self.package.pipeline.contrasts[result.task.target]  # type: ignore[index]
         return Provenance(
             model=self.package.name,
@@ -309,38 +331,40 @@ class Translator:
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra=settings.averaged_over,
+            extra=settings.averaged_over if extra is None else extra,
         )
-
-    def _warnings(self, volume: MetaTensor) -> tuple[str, ...]:
-        """Say when the input does not look like what the model was trained on."""
-        if not self.package.masked_background or constant_background(volume.numpy()) is not None:
-            return ()
-        return (
-            f"the model '{self.package.name}' was trained on skull-stripped volumes, and this one "
-            "seems to show the whole head; strip the skull first, or give a brain mask with --mask",
-        )
-
-
-def _mask_warnings(volume: MetaTensor, mask: Mask) -> tuple[str, ...]:
-    """Say when a mask seems to mark a region rather than the patient."""
-    share = int(mask.sum()) / max(int(find_foreground(volume.numpy()).sum()), 1)
-    if share >= _SMALL_MASK:
-        return ()
-    return (
-        f"the mask covers {100 * share:.1f} % of the foreground; what is outside is hidden from "
-        "the model, which expects a whole head or brain: mark that, and cut the region out after",
-    )
 
 
 def _goal(out: Path | None, default: Path) -> Path:
-    """Where to write: beside the input, into a folder under the default name, or as named."""
+    """Where to write: beside the input, into a folder under the default name, or as named.
+
+    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself.
+    """
     if out is None:
         return default
+    if default.suffix and not out.suffix:
+        make_folder(out)
     return out / default.name if out.is_dir() else out
 
 
-def _read_mask(path: Path, volume: MetaTensor) -> Mask:
+def _require_goals(
+    goal: Path, uncertainty: Path | None, source: Source, mask: Path | None, kind: str | None
+) -> None:
+    """Refuse outputs that could not be written, or would replace an input or each other."""
+    require_goal(goal, source, kind)
+    goals = [goal]
+    if uncertainty is not None:
+        require_goal(uncertainty, source, "nifti")
+        goals.append(uncertainty)
+        if uncertainty.absolute() == goal.absolute():
+            raise OutputError(f"{goal}: the uncertainty map would replace the output. Rename one.")
+    if mask is not None:
+        for path in goals:
+            require_other_file(path, mask)
+
+
+def _read_mask(path: Path, volume: MetaTensor) -> tuple[Mask, str]:
+    """Read a mask on the volume's grid, and the hash of its file."""
     mask = read_volume(path)
     require_same_grid(mask, volume, f"The mask {path} and the image")
-    return np.asarray(mask.numpy() > 0)
+    return np.asarray(mask.numpy() > 0), mask.meta["source"].sha256

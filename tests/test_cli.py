@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -511,6 +512,27 @@ class TestStops:
         assert "Traceback" not in answer.err
         assert tree(head_file.parent) == before
         assert answer.json["exit_code"] == code
+
+    def test_of_every_process_of_a_training(
+        self, cohort: Path, recipe: Path, tmp_path: Path
+    ) -> None:
+        """A batch system signals the loader's processes, too."""
+        out = tmp_path / "run"
+        more = ("--noise-iterations", "100000", "--out", str(out))
+        job = subprocess.Popen(
+            [sys.executable, "-m", "medtrans", "train", "--task", "t1-to-t2", "--manifest",
+             str(cohort), "--pipeline", str(recipe), "--device", "cpu", *more],
+            start_new_session=True, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        log = out / "noise" / "training.csv"
+        deadline = time.monotonic() + 120
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGTERM)
+        _, said = job.communicate(timeout=120)
+        assert job.returncode == 143, said
+        assert "--resume" in said
+        assert (out / "noise" / "last.pt").is_file()
 
     def test_a_fault_of_ours_is_1_and_tells_no_values(
         self, medtrans: Run, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,11 @@ class TestJobs:
         with pytest.raises(UsageError, match="No input"):
             jobs_from_inputs([], None)
 
+    def test_a_file_for_several(self, heads: list[Path], tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="2 inputs"):
+            jobs_from_inputs(heads[:2], tmp_path / "one.nii.gz")
+        assert not (tmp_path / "one.nii.gz").exists()
+
     def test_out_that_cannot_be_made(self, heads: list[Path], tmp_path: Path) -> None:
         (tmp_path / "file").write_text("taken")
         with pytest.raises(OutputError, match="cannot be made"):

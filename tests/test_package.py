@@ -244,4 +244,4 @@ class TestFind:
         package.rename(run / "model")
         with pytest.raises(PackageError, match="RUN/model"):
             load_package(run)
-        assert load_package(run / "model").name == "model"
+        assert load_package(run / "model").name == "run/model"

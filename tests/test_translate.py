@@ -262,6 +262,47 @@ class TestSamples:
         assert sidecar["Content"] == "standard deviation over samples"
         assert sidecar["Samples"] == 2
 
+    def test_outputs_that_would_replace_each_other_or_an_input(
+        self, random: Translator, head_file: Path, tmp_path: Path
+    ) -> None:
+        mask = helpers.write_nifti(tmp_path / "mask.nii.gz", *helpers.head())
+        out = tmp_path / "o.nii.gz"
+        before = {path: path.read_bytes() for path in (head_file, mask)}
+        for goal, spread in ((out, out), (out, head_file), (out, mask), (mask, out)):
+            with pytest.raises(OutputError, match="would replace"):
+                random.translate_file(
+                    head_file, Settings(samples=2), out=goal, uncertainty_path=spread,
+                    mask_path=mask,
+                )  # fmt: skip
+        assert {path: path.read_bytes() for path in (head_file, mask)} == before
+        assert not out.exists()
+
+    @pytest.mark.parametrize("out", ["o.txt", "o.mha"])
+    def test_a_name_of_another_kind_is_refused_before_any_work(
+        self, random: Translator, head_file: Path, tmp_path: Path, out: str
+    ) -> None:
+        seen: list[Any] = []
+        with pytest.raises(OutputError, match="NIfTI output"):
+            random.translate_file(
+                head_file, Settings(), out=tmp_path / out, on_slices=lambda *a: seen.append(a)
+            )
+        assert not seen
+
+    def test_a_name_without_a_suffix_is_a_folder(
+        self, random: Translator, head_file: Path, tmp_path: Path
+    ) -> None:
+        found = random.translate_file(head_file, Settings(), out=tmp_path / "new" / "folder")
+        assert found.outputs[0] == tmp_path / "new" / "folder" / "t1_t2-synthetic.nii.gz"
+
+    def test_the_sidecar_says_which_mask(
+        self, random: Translator, head_file: Path, tmp_path: Path
+    ) -> None:
+        mask = helpers.write_nifti(tmp_path / "mask.nii.gz", *helpers.head())
+        found = random.translate_file(head_file, Settings(), mask_path=mask)
+        label = json.loads(found.outputs[-1].read_text())
+        assert label["MaskSHA256"] == helpers.digest(mask)
+        assert "SourceVolume" not in label
+
     def test_uncertainty_needs_samples(
         self, random: Translator, head_file: Path, tmp_path: Path
     ) -> None:

@@ -24,8 +24,7 @@ from medtrans.settings import Settings
 from medtrans.slices import AXES
 from medtrans.translate import Translator
 from medtrans.volumes import read_volume, require_same_grid
-
-_AIR_HU = -500.0  # what no MR image goes down to
+from medtrans.volumes.contrast import in_hu
 
 Values = NDArray[np.float32]
 
@@ -126,7 +125,7 @@ def evaluate_files(
         mask_volume = read_volume(mask_path)
         require_same_grid(mask_volume, truth, "The mask and the reference")
         mask = mask_volume.numpy() > 0
-    if window is None and float(truth.numpy().min()) <= _AIR_HU:
+    if window is None and in_hu(float(truth.numpy().min())):
         say("The reference looks like CT, in HU: score it on a window, --window -1000 2000.")
     scale = None if window is None else Profile(*window)
     return score(predicted.numpy(), truth.numpy(), mask, scale, _axis(truth, AXES["axial"]))

@@ -179,6 +179,7 @@ def batches(
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, which saves before it stops."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave stopping to the main process, which saves first: a job's signal reaches every one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ from medtrans.networks import (
     relabelled,
     residual_network,
 )
-from medtrans.package import ModelPackage, load_package, save_package
+from medtrans.package import RUN_MODEL, ModelPackage, load_package, save_package
 from medtrans.progress import be_silent, say
 from medtrans.signals import StopSignal
 from medtrans.training.checkpoint import Weights
@@ -46,6 +46,7 @@ from medtrans.training.noise_origin import (
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.run_folder import read_settings, recipe_of, write_recipe, write_settings
 from medtrans.training.stages import Stage, noise_stage, residual_stage
+from medtrans.volumes.atomic import make_folder
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
         residual = _fit(run, stage, stop)
     if group.leads:
         _save(run, noise, residual)
-    return plan.out / "model"
+    return plan.out / RUN_MODEL
 
 
 def _checked(plan: TrainingPlan, group: Group) -> _Run:
@@ -232,7 +233,7 @@ def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
     volumes = {c: prepared(entries, run.cache) for c, entries in run.data.targets.items()}
     shown = [pair.source for pairs in run.data.pairs.values() for pair in pairs]
     save_package(
-        run.plan.out / "model",
+        run.plan.out / RUN_MODEL,
         pipeline=run.pipeline,
         profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
         residual=residual,
@@ -317,12 +318,9 @@ def _claim_folder(run: _Run) -> None:
     """Make the run's folder, unless it is this very run that goes on."""
     if _goes_on(run):
         return
-    out = run.plan.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be made ({error.strerror}).") from None
-    write_settings(out, _settings(run))
+    if run.plan.resume:
+        say(f"There is no run in {run.plan.out} to go on with: one starts there.")
+    write_settings(make_folder(run.plan.out), _settings(run))
 
 
 def _goes_on(run: _Run) -> bool:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from medtrans.volumes.describe import describe
-from medtrans.volumes.files import kind_of, read_volume, write_volume
+from medtrans.volumes.files import (
+    kind_of,
+    read_volume,
+    require_goal,
+    require_other_file,
+    write_volume,
+)
 from medtrans.volumes.geometry import require_same_grid, same_grid
 from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.source import Source, output_path
@@ -24,6 +30,8 @@ __all__ = [
     "kind_of",
     "output_path",
     "read_volume",
+    "require_goal",
+    "require_other_file",
     "require_same_grid",
     "same_grid",
     "write_volume",

@@ -48,11 +48,8 @@ def replacing_folder(goal: Path, *, anew: bool = False) -> Iterator[Path]:
     OutputError
         If the goal exists and is not a folder, or not empty without `anew`, or cannot be made.
     """
-    if goal.exists() and not (goal.is_dir() and (anew or not any(goal.iterdir()))):
-        raise OutputError(
-            f"{goal}: expected a new or empty folder to write the series to, found something "
-            "there. Choose another name or remove it."
-        )
+    if not (anew and goal.is_dir()):
+        require_new_folder(goal)
     temporary = _beside(goal)
     with _output_errors(goal):
         temporary.mkdir()
@@ -65,6 +62,26 @@ def replacing_folder(goal: Path, *, anew: bool = False) -> Iterator[Path]:
             temporary.replace(goal)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_new_folder(goal: Path) -> None:
+    """Refuse a folder that holds something, or a file in its place."""
+    if goal.exists() and not (goal.is_dir() and not any(goal.iterdir())):
+        raise OutputError(
+            f"{goal}: expected a new or empty folder to write the series to, found something "
+            "there. Choose another name or remove it."
+        )
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and its parents; raises `OutputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be made ({error.strerror}). Name another folder."
+        ) from None
+    return folder
 
 
 def require_writable(goal: Path) -> None:

@@ -32,6 +32,11 @@ def from_name(name: str) -> str | None:
     return None
 
 
+def in_hu(lowest: float) -> bool:
+    """Whether intensities that go this low are HU, as those of air; no MR image's do."""
+    return lowest <= -500
+
+
 @dataclass(frozen=True)
 class Sequence:
     """Parameters of an MR sequence: times in ms, the flip angle in degrees, codes of DICOM."""

@@ -12,7 +12,9 @@ from medtrans.volumes.files import kind_of, load
 from medtrans.volumes.source import split_suffix
 
 
-def describe(path: str | os.PathLike[str], *, series: str | None = None) -> dict[str, Any]:
+def describe(
+    path: str | os.PathLike[str], *, series: str | None = None, volume: int | None = None
+) -> dict[str, Any]:
     """Describe a file or folder, and every problem with it, each with its remedy.
 
     Parameters
@@ -21,6 +23,8 @@ def describe(path: str | os.PathLike[str], *, series: str | None = None) -> dict
         A file or folder, as for `read_volume`.
     series
         Which series of a DICOM folder.
+    volume
+        Which volume of several, from 0.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def describe(path: str | os.PathLike[str], *, series: str | None = None) -> dict
             facts |= _dicom(path, series)
         else:
             facts["contrast"] = contrast.from_name(split_suffix(path)[0])
-        facts |= _volume(path, series)
+        facts |= _volume(path, series, volume)
     except MedtransError as error:
         if not isinstance(error, FileError):
             raise
@@ -53,18 +57,20 @@ def describe(path: str | os.PathLike[str], *, series: str | None = None) -> dict
     return facts
 
 
-def _volume(path: Path, series: str | None) -> dict[str, Any]:
-    loaded = load(path, series, None)
+def _volume(path: Path, series: str | None, volume: int | None) -> dict[str, Any]:
+    loaded = load(path, series, volume)
+    low, high = float(loaded.voxels.min()), float(loaded.voxels.max())
+    empty = [f"{path}: all voxels have the value {low:g}. Check that this is the right file."]
     return {
         "readable": True,
         "shape": list(loaded.source.shape),
         "spacing_mm": geometry.spacing_mm(loaded.affine).tolist(),
         "orientation": geometry.orientation(loaded.affine),
         "affine": loaded.affine.tolist(),
-        "value_range": [float(loaded.voxels.min()), float(loaded.voxels.max())],
+        "value_range": [low, high],
         "stored_dtype": loaded.dtype,
         "sha256": loaded.source.sha256,
-        "problems": list(loaded.source.warnings),
+        "problems": list(loaded.source.warnings) + (empty if low == high else []),
     }
 
 

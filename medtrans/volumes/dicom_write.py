@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from medtrans.errors import OutputError
 from medtrans.volumes._pydicom import Dataset, new_uid, quiet, spell, to_bytes
-from medtrans.volumes.atomic import replacing, replacing_folder
+from medtrans.volumes.atomic import replacing, replacing_folder, require_new_folder
 from medtrans.volumes.dicom_frames import CT, MR, Frame
 from medtrans.volumes.dicom_read import DicomHeader
 from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS, Provenance, write_sidecar
@@ -50,6 +50,17 @@ class _Stored:
     note: str
 
 
+def require_study(path: Path, source: Source) -> None:
+    """Refuse a source that does not say which study it belongs to, or a folder in use."""
+    require_new_folder(path)
+    for keyword in REQUIRED:
+        if not str(source.header.study.get(keyword) or ""):
+            raise OutputError(
+                f"{path}: the input has no {spell(keyword)}, so a derived series has no study to "
+                "join. Ask for nifti output, or use the images as they were before anonymising."
+            )
+
+
 def write(
     voxels: npt.NDArray[Any], path: Path, source: Source, provenance: Provenance
 ) -> list[Path]:
@@ -79,13 +90,8 @@ def write(
     OutputError
         If the source does not say which study it belongs to, or the folder cannot be made.
     """
+    require_study(path, source)
     header: DicomHeader = source.header
-    for keyword in REQUIRED:
-        if not str(header.study.get(keyword) or ""):
-            raise OutputError(
-                f"{path}: the input has no {spell(keyword)}, so a derived series has no study to "
-                "join. Ask for nifti output, or use the images as they were before anonymising."
-            )
     stored = _to_ct(voxels) if provenance.target_kind == "ct" else _to_mr(voxels)
     with own_errors_only(source.path), quiet():
         common = _common(header, provenance, stored)

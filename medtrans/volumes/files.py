@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
 from medtrans.volumes import geometry
+from medtrans.volumes.atomic import require_writable
 from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.source import (
     ITK_SUFFIXES,
@@ -159,26 +160,57 @@ def write_volume(
             f"{path}: expected voxels of the source's shape {geometry.grid(expected)}, found "
             f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
         )
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise OutputError(f"{path}: the output would replace its input. Choose another name.")
+    require_goal(path, source, kind)
     if kind == "nifti":
         from medtrans.volumes import nifti
 
         return nifti.write(voxels, path, source, affine_of(source), provenance)
-    if kind == "dicom" and source.kind == "dicom":
-        from medtrans.volumes import dicom_write
-
-        return dicom_write.write(voxels, path, source, provenance)
     if kind == "itk":
         from medtrans.volumes import itk
 
         return itk.write(voxels, path, source, affine_of(source), provenance)
-    if kind == "dicom":
+    from medtrans.volumes import dicom_write
+
+    return dicom_write.write(voxels, path, source, provenance)
+
+
+def require_goal(path: Path, source: Source, kind: str | None = None) -> None:
+    """Refuse what `write_volume` could not write, before hours of work.
+
+    Raises
+    ------
+    OutputError
+        If the place is not writable, the name is of another kind, the output would replace its
+        input, or a source cannot become DICOM.
+    """
+    kind = kind or source.kind
+    require_writable(path)
+    require_other_file(path, source.path)
+    if kind == "nifti":
+        from medtrans.volumes import nifti
+
+        nifti.require_name(path)
+    elif kind == "itk":
+        from medtrans.volumes import itk
+
+        itk.require_name(path)
+    elif kind != "dicom":
+        raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
+    elif source.kind == "dicom":
+        from medtrans.volumes import dicom_write
+
+        dicom_write.require_study(path, source)
+    else:
         raise OutputError(
             f"{path}: DICOM output needs a DICOM input, whose patient and study it joins; the "
             f"input is {source.kind}. Ask for nifti output."
         )
-    raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
+
+
+def require_other_file(path: Path, source: Path) -> None:
+    """Refuse to write over an input."""
+    if path.exists() and source.exists() and path.samefile(source):
+        raise OutputError(f"{path}: the output would replace its input. Choose another name.")
 
 
 def affine_of(source: Source) -> geometry.Affine:

@@ -16,6 +16,7 @@ import SimpleITK
 from medtrans.errors import GeometryError, OutputError
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.atomic import replacing
+from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.itk_header import read_header
 from medtrans.volumes.provenance import Provenance, write_sidecar
@@ -73,8 +74,19 @@ def read(path: Path, volume: int | None = None) -> Loaded:
         affine=tuple(affine.ravel().tolist()),
         header=_placement(image, 3 if several else len(header.shape)),
         warnings=(*header.warnings, *warnings),
+        contrast=from_name(split_suffix(path)[0]),
     )
     return Loaded(array, affine, source, str(stored.dtype))
+
+
+def require_name(path: Path) -> None:
+    """Refuse a name that says another kind of file."""
+    suffix = split_suffix(path)[1]
+    if suffix not in _OUTPUT_SUFFIXES:
+        raise OutputError(
+            f"{path}: expected a name that ends in .mha or .nrrd for ITK output, found "
+            f"{suffix or 'no suffix'!r}. Rename the output."
+        )
 
 
 def write(
@@ -85,12 +97,8 @@ def write(
     An ITK source gives its spacing, origin and direction as they are: MHA repeats them bit for
     bit, NRRD, which stores their product, to within one unit in the last place.
     """
-    stem, suffix = split_suffix(path)
-    if suffix not in _OUTPUT_SUFFIXES:
-        raise OutputError(
-            f"{path}: expected a name that ends in .mha or .nrrd for ITK output, found "
-            f"{suffix or 'no suffix'!r}. Rename the output."
-        )
+    require_name(path)
+    stem = split_suffix(path)[0]
     data = voxels.astype(np.uint8) if voxels.dtype == np.bool_ else voxels
     data = data if data.dtype.kind in "iu" else data.astype(np.float32)
     image = SimpleITK.GetImageFromArray(data.reshape(source.shape).T, isVector=False)

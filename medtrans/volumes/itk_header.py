@@ -8,6 +8,7 @@ Sources: the MetaIO documentation of ITK, and teem's "Definition of NRRD File Fo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _NRRD_NAMES = {
     "ulonglong|unsigned long long|unsigned long long int|uint64|uint64_t|double",
 }
 NRRD_BYTES = {name: size for size, names in _NRRD_NAMES.items() for name in names.split("|")}
+_META_KEY = re.compile(r"\s*[\w.:|-]+(\[\d+\])?\s*", re.ASCII)  # dim[0] comes from a NIfTI header
 _AGAIN = "Convert it again, to NIfTI or to a plain MHA or NRRD file."
 
 
@@ -78,11 +80,14 @@ def _meta(block: bytes, path: Path) -> ItkHeader:
     position = 0
     while "ElementDataFile" not in fields:
         end = block.find(b"\n", position)
-        key, equals, value = block[position : max(end, 0)].decode("latin-1").partition("=")
-        if end < 0 or not equals or not key.strip().isalnum() or key.strip() in fields:
+        line = block[position : max(end, 0)].decode("latin-1")
+        position = end + 1
+        if end >= 0 and not line.strip():
+            continue  # ITK ends what it cannot spell, such as a matrix, with an empty line
+        key, equals, value = line.partition("=")
+        if end < 0 or not equals or not _META_KEY.fullmatch(key) or key.strip() in fields:
             raise _damaged(path, "a line of the MetaImage header is no 'key = value'")
         fields[key.strip()] = value.strip()
-        position = end + 1
     _expect(path, fields, "ObjectType", ("Image",))
     _expect(path, fields, "BinaryData", ("True",))
     _expect(path, fields, "ElementNumberOfChannels", ("1", None))

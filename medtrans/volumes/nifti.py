@@ -25,6 +25,7 @@ from nibabel.spatialimages import HeaderDataError
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.atomic import replacing
+from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
 from medtrans.volumes.provenance import Provenance, write_sidecar
@@ -102,8 +103,19 @@ def read(path: Path, volume: int | None = None) -> Loaded:
         affine=tuple(header.affine.ravel().tolist()),
         header=fields,
         warnings=(*header.warnings, *warnings),
+        contrast=from_name(split_suffix(path)[0]),
     )
     return Loaded(array, header.affine, source, str(header.dtype.newbyteorder("=")))
+
+
+def require_name(path: Path) -> None:
+    """Refuse a name that says another kind of file."""
+    suffix = split_suffix(path)[1]
+    if suffix not in (".nii", ".nii.gz", ".hdr", ".img"):
+        raise OutputError(
+            f"{path}: expected a name that ends in .nii.gz, .nii, .hdr or .img for NIfTI output, "
+            f"found {suffix or 'no suffix'!r}. Rename the output."
+        )
 
 
 def write(
@@ -128,12 +140,8 @@ def write(
     list of Path
         The image (both files of a pair) and the sidecar.
     """
+    require_name(path)
     stem, suffix = split_suffix(path)
-    if suffix not in (".nii", ".nii.gz", ".hdr", ".img"):
-        raise OutputError(
-            f"{path}: expected a name that ends in .nii.gz, .nii, .hdr or .img for NIfTI output, "
-            f"found {suffix or 'no suffix'!r}. Rename the output."
-        )
     single = suffix.startswith(".nii")
     header = _output_header(source, affine, voxels.dtype, single, provenance)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")

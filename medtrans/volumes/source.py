@@ -18,6 +18,7 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img")
 # Each ITK suffix, with the one-file form that its output takes.
 ITK_OUTPUT = {".mha": ".mha", ".mhd": ".mha", ".nrrd": ".nrrd", ".nhdr": ".nrrd"}
 ITK_SUFFIXES = tuple(ITK_OUTPUT)
+KNOWN_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 READABLE = "NIfTI (.nii, .nii.gz, .hdr/.img), DICOM (a file or a folder), MHA, MHD and NRRD"
 
 
@@ -40,6 +41,8 @@ class Source:
         What the writer of this kind needs; opaque to everyone else. It holds no free text.
     warnings : tuple of str
         What was odd about the file and what was assumed, one sentence each.
+    contrast : str or None
+        What it shows, as far as its modality, its sequence or its name tells.
     """
 
     path: Path
@@ -49,12 +52,13 @@ class Source:
     affine: tuple[float, ...]
     header: Any = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    contrast: str | None = None
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
     """Stem and suffix of an image file, with ``.nii.gz`` taken as one suffix."""
     lower = path.name.lower()
-    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES):
+    for suffix in KNOWN_SUFFIXES:
         if lower.endswith(suffix) and len(lower) > len(suffix):
             return path.name[: -len(suffix)], suffix
     return path.stem, path.suffix

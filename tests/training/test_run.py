@@ -76,7 +76,7 @@ class TestResult:
 
     def test_the_package_records_its_training(self, finished: Path, cohort: Path) -> None:
         package = load_package(finished / "model")
-        assert package.name == "model"
+        assert package.name == "run/model"
         assert package.masked_background is True
         assert package.noise is not None
         target = read_volume(cohort.parent / "sub-001" / "t2.nii.gz").numpy()

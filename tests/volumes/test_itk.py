@@ -29,6 +29,19 @@ def put(folder, suffix, packed, image=None):
     return path
 
 
+def test_a_header_that_came_from_nifti(tmp_path):
+    """SimpleITK writes the NIfTI fields with brackets, and an empty line after a matrix."""
+    SimpleITK.WriteImage(oblique(), str(tmp_path / "a.nii"))
+    image = SimpleITK.ReadImage(str(tmp_path / "a.nii"))
+    image.SetMetaData("qfac", "[UNKNOWN_PRINT_CHARACTERISTICS]\n")
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
+    header = (tmp_path / "a.mha").read_bytes().partition(b"LOCAL")[0]
+    assert b"dim[0] = " in header
+    assert b"\n\n" in header
+    found = load(tmp_path / "a.mha", None, None)
+    assert np.array_equal(found.voxels, SimpleITK.GetArrayFromImage(image).T)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_voxels_and_places_are_those_of_simpleitk(tmp_path, suffix, packed):
