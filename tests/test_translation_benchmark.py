@@ -168,6 +168,17 @@ def test_the_report_reads_what_the_benchmark_writes(tmp_path: Path) -> None:
     assert "| regression l2 | 1 | 17 |" in tried
 
 
+def test_the_report_says_what_training_again_changed(tmp_path: Path) -> None:
+    row = {"cohort": "brain", "task": "t1-to-t2", "subject": "a", "split": "test", "mode": ""}
+    for name, values in (("old.csv", (16.0, 17.0, 18.0)), ("new.csv", (16.3, 16.9))):
+        for seed, value in enumerate(values):
+            own = {"method": "regression l2", "pairs": "all", "seed": seed, "psnr_fit": value}
+            append(tmp_path / name, [{**row, **own}])
+    _, table, total = report._again(tmp_path / "old.csv", tmp_path / "new.csv")
+    assert table.splitlines()[-1] == "| t1-to-t2 | all | regression l2 | 2 | 16.5 | 16.6 |"
+    assert total == "On average +0.100 dB over 2 cells and modes, at most 0.30."
+
+
 def test_the_report_tables_one_model_beside_many(tmp_path: Path) -> None:
     path = tmp_path / "unified.csv"
     path.write_text(
