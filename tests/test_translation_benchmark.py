@@ -175,7 +175,7 @@ def test_the_report_says_what_training_again_changed(tmp_path: Path) -> None:
             own = {"method": "regression l2", "pairs": "all", "seed": seed, "psnr_fit": value}
             append(tmp_path / name, [{**row, **own}])
     _, table, total = report._again(tmp_path / "old.csv", tmp_path / "new.csv")
-    assert table.splitlines()[-1] == "| t1-to-t2 | all | regression l2 | 2 | 16.5 | 16.6 |"
+    assert table.splitlines()[-1] == "| brain | t1-to-t2 | all | regression l2 | 2 | 16.5 | 16.6 |"
     assert total == "On average +0.100 dB over 2 cells and modes, at most 0.30."
 
 

@@ -110,7 +110,7 @@ def _unified(path: Path) -> list[str]:
 
 def _again(before: Path, after: Path) -> list[str]:
     """Table cells that were trained again after the draws of the augmentation were mended."""
-    keys = ["task", "pairs", "name"]
+    keys = ["cohort", "task", "pairs", "name"]
     old, new = (
         load(path, "test").groupby([*keys, "seed"], observed=True).psnr_fit.mean()
         for path in (before, after)
@@ -127,7 +127,7 @@ def _again(before: Path, after: Path) -> list[str]:
         f"On average {change.mean():+.3f} dB over {len(change)} cells and modes, at most "
         f"{change.abs().max():.2f}."
     )
-    names = ["task", "pairs", "method", "seeds", "before: PSNR, dB", "after: PSNR, dB"]
+    names = ["cohort", "task", "pairs", "method", "seeds", "before: PSNR, dB", "after: PSNR, dB"]
     return [_AGAIN_INTRODUCTION, _markdown(names, lines), total]
 
 
