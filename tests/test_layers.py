@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training.augment", "training.pseudo", "training"),
     ("evaluate.compare", "cohort"),
     ("translate",),
+    ("input_checks",),
     ("sampling",),
     ("evaluate.report",),
     ("evaluate.metrics", "evaluate.baselines", "evaluate.texture", "evaluate.realism", "evaluate"),

@@ -273,7 +273,7 @@ def test_a_cohort_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1 or more"):
         write_subjects(tmp_path, 0)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="Cannot make the folder"):
+    with pytest.raises(OutputError, match="cannot be made"):
         write_subjects(tmp_path / "file", 1, shape=(2, 2, 2))
 
 
