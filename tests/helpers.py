@@ -49,6 +49,16 @@ _TINY: dict[str, Any] = {
 _WINDOW = {"scale": "window", "window_hu": [0.0, 1000.0], "background": 0.0}
 
 
+# Arguments of MONAI's DiffusionModelUNet: a small noise network from elsewhere.
+FOREIGN_NETWORK = {
+    "channels": [8, 16],
+    "attention_levels": [False, False],
+    "num_res_blocks": 1,
+    "num_head_channels": 4,
+    "norm_num_groups": 4,
+}
+
+
 def tiny_pipeline(recipe: str = "t1-to-t2", **overrides: Any) -> Pipeline:
     """Load a shipped recipe with a tiny network; `overrides` are laid over that."""
     return load_pipeline(recipe, merged(_TINY, overrides))

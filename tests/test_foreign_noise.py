@@ -28,13 +28,6 @@ from medtrans.translate import Translator
 from medtrans.volumes import read_volume
 from tests import helpers
 
-NETWORK = {
-    "channels": [8, 16],
-    "attention_levels": [False, False],
-    "num_res_blocks": 1,
-    "num_head_channels": 4,
-    "norm_num_groups": 4,
-}
 VARIANCES = {"schedule": "linear_beta", "steps": 1000}
 VARIANCES |= {"first_variance": 1e-4, "last_variance": 0.02}
 KINDS = {
@@ -49,7 +42,9 @@ KINDS = {
 def unet(seed: int) -> DiffusionModelUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DiffusionModelUNet(spatial_dims=2, in_channels=1, out_channels=1, **NETWORK)
+        return DiffusionModelUNet(
+            spatial_dims=2, in_channels=1, out_channels=1, **helpers.FOREIGN_NETWORK
+        )
 
 
 def write_stage(folder: Path, training: dict, network: torch.nn.Module) -> Path:
@@ -58,7 +53,7 @@ def write_stage(folder: Path, training: dict, network: torch.nn.Module) -> Path:
     def table(name: str, values: dict) -> str:
         return f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
 
-    text = table("training", training) + table("network", NETWORK)
+    text = table("training", training) + table("network", helpers.FOREIGN_NETWORK)
     (folder / "denoiser.toml").write_text(text)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -222,7 +217,7 @@ def test_missing_and_damaged_weights(tmp_path: Path) -> None:
 
 def test_a_stride_that_the_padding_does_not_fit(pipeline: Pipeline) -> None:
     raw = pipeline.model_dump(mode="json")
-    network = {**NETWORK, "channels": [8] * 5, "attention_levels": [False] * 5}
+    network = {**helpers.FOREIGN_NETWORK, "channels": [8] * 5, "attention_levels": [False] * 5}
     raw["denoiser"] = {"training": KINDS["edm"], "network": network}
     with pytest.raises(ValueError, match="noise stage's stride, 16"):
         Pipeline.model_validate(raw)

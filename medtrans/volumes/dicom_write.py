@@ -76,7 +76,7 @@ def write(
     path
         The folder to make.
     source
-        A DICOM source.
+        A DICOM source that `require_study` let pass.
     provenance
         The label; its ``target_kind`` chooses between MR and CT images.
 
@@ -88,9 +88,8 @@ def write(
     Raises
     ------
     OutputError
-        If the source does not say which study it belongs to, or the folder cannot be made.
+        If the folder cannot be made.
     """
-    require_study(path, source)
     header: DicomHeader = source.header
     stored = _to_ct(voxels) if provenance.target_kind == "ct" else _to_mr(voxels)
     with own_errors_only(source.path), quiet():

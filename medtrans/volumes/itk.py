@@ -97,7 +97,6 @@ def write(
     An ITK source gives its spacing, origin and direction as they are: MHA repeats them bit for
     bit, NRRD, which stores their product, to within one unit in the last place.
     """
-    require_name(path)
     stem = split_suffix(path)[0]
     data = voxels.astype(np.uint8) if voxels.dtype == np.bool_ else voxels
     data = data if data.dtype.kind in "iu" else data.astype(np.float32)

@@ -140,7 +140,6 @@ def write(
     list of Path
         The image (both files of a pair) and the sidecar.
     """
-    require_name(path)
     stem, suffix = split_suffix(path)
     single = suffix.startswith(".nii")
     header = _output_header(source, affine, voxels.dtype, single, provenance)

@@ -71,14 +71,9 @@ def test_of_another_network_is_refused() -> None:
 def test_replaces_a_denoiser_from_elsewhere(pipeline: Pipeline) -> None:
     raw = pipeline.model_dump(mode="json")
     training = {"kind": "edm", "data_std": 0.5}
-    unet = {
-        "channels": [8, 16],
-        "attention_levels": [False, False],
-        "num_res_blocks": 1,
-        "num_head_channels": 4,
-        "norm_num_groups": 4,
-    }
-    foreign = Pipeline.model_validate({**raw, "denoiser": {"training": training, "network": unet}})
+    foreign = Pipeline.model_validate(
+        {**raw, "denoiser": {"training": training, "network": helpers.FOREIGN_NETWORK}}
+    )
     described = origin(pipeline).described_in(foreign)
     assert described.denoiser is None
     assert origin(pipeline).taken_over(described)
