@@ -1,5 +1,5 @@
 """`python -m medtrans` is the command line."""
 
-from medtrans.cli import main
+from medtrans.cli.app import main
 
 main()

@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
 from tests import helpers
 
 hypothesis.settings.register_profile("medtrans", deadline=None, max_examples=40)

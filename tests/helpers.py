@@ -14,12 +14,12 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from medtrans.config import Pipeline
-from medtrans.intensity import Profile
-from medtrans.networks import noise_network, residual_network
-from medtrans.package import save_package
-from medtrans.phantom import make_subject, write_subjects
-from medtrans.recipes import load_pipeline
+from medtrans.config.recipes import load_pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.networks.unet import noise_network, residual_network
+from medtrans.package.store import save_package
+from medtrans.phantom.heads import make_subject, write_subjects
+from medtrans.preprocessing.intensity import Profile
 
 SHAPE = (24, 28, 20)
 SPACING_MM = (8.0, 8.0, 8.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import machine, networks, report, training, translation
-from medtrans.devices import choose_device
-from medtrans.package import load_package
+from medtrans.package.store import load_package
+from medtrans.system.devices import choose_device
 from medtrans.volumes import read_volume
 
 Section = Callable[[], dict[str, Any]]

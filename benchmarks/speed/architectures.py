@@ -19,10 +19,11 @@ from torch import nn
 
 from benchmarks.translation.cells import trained
 from benchmarks.translation.cohorts import Cohort, CohortData
-from medtrans.config import Task
-from medtrans.devices import inference_precision
-from medtrans.networks import build_schedule, inference_copy, residual_network
-from medtrans.recipes import load_pipeline
+from medtrans.config.recipes import load_pipeline
+from medtrans.config.terms import Task
+from medtrans.networks.binding import build_schedule
+from medtrans.networks.unet import inference_copy, residual_network
+from medtrans.system.devices import inference_precision
 from medtrans.training.stages import residual_stage
 from medtrans.training.validation import translated, validate
 

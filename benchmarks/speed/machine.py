@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.speed.timing import median_s
-from medtrans.devices import inference_precision, usable_cores
+from medtrans.system.devices import inference_precision, usable_cores
 
 _BATCH, _CHANNELS, _HEIGHT, _WIDTH = 8, 128, 80, 72
 CONVOLUTION_GFLOP = 2 * 9 * _CHANNELS**2 * _BATCH * _HEIGHT * _WIDTH / 1e9

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.machine import CONVOLUTION_GFLOP, convolution
 from benchmarks.speed.timing import median_s, medians_s
-from medtrans.devices import inference_precision
-from medtrans.networks import inference_copy
-from medtrans.package import ModelPackage
+from medtrans.networks.unet import inference_copy
+from medtrans.package.store import ModelPackage
+from medtrans.system.devices import inference_precision
 
 CPU = torch.device("cpu")
 # MONAI U-Nets of about the reference's 36 M and 120 M parameters and 1.49 TFLOP a slice at 2 + 2,

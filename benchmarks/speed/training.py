@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
 from medtrans.diffusion import generator
-from medtrans.intensity import Profile
+from medtrans.preprocessing.intensity import Profile
+from medtrans.training.cache import CachedVolume
 from medtrans.training.data import RandomSlices, batches
 from medtrans.training.stages import noise_stage, pair_example, residual_stage, target_example
 

@@ -63,8 +63,8 @@ def start_up(repeats: int = 3) -> dict[str, float]:
 
 def volumes(image: Path, model: str, slices: int = 16) -> dict[str, float]:
     """Seconds for 1, 2, 4 and 8 volumes with one loaded model; a slab of the image each."""
-    from medtrans.settings import Settings
-    from medtrans.translate import Translator
+    from medtrans.inference.settings import Settings
+    from medtrans.inference.translator import Translator
     from medtrans.volumes import read_volume
 
     translator = Translator.load(model, "cpu")
@@ -97,8 +97,10 @@ class Laps:
 def measure_parts(image: Path, model: str, mode: Any) -> dict[str, Any]:
     """Do what `translate_file` does, one part after the other."""
     lap = Laps()
-    from medtrans import sampling, slices, translate
-    from medtrans.settings import Settings
+    from medtrans.inference import sampling
+    from medtrans.inference import translator as translate
+    from medtrans.inference.settings import Settings
+    from medtrans.preprocessing import slices
     from medtrans.volumes import read_volume, write_volume
 
     lap("import")

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.translation.cells import BASELINES, LONGER, Cell, run_cell
 from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out
-from medtrans.config import MODES, Task
+from medtrans.config.terms import MODES, Task
 
 RESULTS = HERE / "results.csv"
 METHODS = "identity,tone curve,regression l1,regression l2,pix2pix,rddm,drdd"

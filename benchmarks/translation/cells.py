@@ -26,11 +26,12 @@ from benchmarks.translation.methods import (
     regression,
 )
 from benchmarks.translation.scoring import score_subject
-from medtrans.config import MODES, Pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import MODES
 from medtrans.diffusion import Steps
 from medtrans.errors import TrainingError
 from medtrans.evaluate.baselines import ToneCurve
-from medtrans.signals import StopSignal
+from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.loop import BEST, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medtrans.cache import VolumeCache
-from medtrans.config import Pipeline, Task
-from medtrans.manifest import Manifest, write_manifest
-from medtrans.recipes import load_pipeline
+from medtrans.config.recipes import load_pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Task
+from medtrans.data.manifest import Manifest, write_manifest
+from medtrans.training.cache import VolumeCache
 from medtrans.training.data import Example
 from medtrans.training.examples import (
     StageExamples,

@@ -15,15 +15,11 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from medtrans.config import Pipeline, Task
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Task
 from medtrans.diffusion import Loss, Steps, distance, draw_timesteps, middle, translate
-from medtrans.networks import (
-    TimeUNet,
-    build_schedule,
-    denoiser,
-    residual_network,
-    residual_predictor,
-)
+from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
+from medtrans.networks.unet import TimeUNet, residual_network
 from medtrans.training.data import Batch
 from medtrans.training.examples import StageExamples
 from medtrans.training.stages import Stage, residual_stage

@@ -15,7 +15,7 @@ from medtrans.diffusion import SliceNoise
 from medtrans.evaluate.metrics import linear_fit, similarity
 from medtrans.evaluate.realism import realism_distance
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
-from medtrans.foreground import dilate
+from medtrans.preprocessing.foreground import dilate
 from medtrans.training.data import Example
 
 _BATCH = 16

@@ -20,9 +20,9 @@ from benchmarks.translation.cells import trained
 from benchmarks.translation.cohorts import HERE, Cohort, CohortData
 from benchmarks.translation.methods import Predict, drdd_predict
 from benchmarks.translation.scoring import score_subject, slices_of, translate_slices
+from medtrans.config.recipes import load_pipeline
 from medtrans.diffusion import Steps
-from medtrans.pictures import save_grid
-from medtrans.recipes import load_pipeline
+from medtrans.report.pictures import save_grid
 from medtrans.training.data import Example
 from medtrans.training.stages import residual_stage
 

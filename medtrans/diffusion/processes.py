@@ -11,12 +11,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from medtrans.diffusion.predictions import (
-    Prediction,
-    min_snr_weight,
-    per_image,
-    prediction_target,
-)
+from medtrans.diffusion.predictions import Prediction, min_snr_weight, per_image, prediction_target
 from medtrans.diffusion.schedules import Schedule
 
 Loss = Literal["l1", "l2", "charbonnier"]

@@ -12,17 +12,18 @@ import pandas as pd
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtrans.config import PercentileScale, Pipeline, Task
+from medtrans.config.schema import PercentileScale, Pipeline
+from medtrans.config.terms import Contrast, Task
+from medtrans.data.manifest import Manifest, Pair
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.evaluate.metrics import linear_fit, similarity, unit_scale
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
-from medtrans.foreground import Mask, find_foreground
-from medtrans.intensity import Profile, measure_profile
-from medtrans.manifest import Manifest, Pair
-from medtrans.progress import say
-from medtrans.settings import Settings
-from medtrans.slices import AXES
-from medtrans.translate import Translator
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
+from medtrans.preprocessing.foreground import Mask, find_foreground
+from medtrans.preprocessing.intensity import Profile, measure_profile
+from medtrans.preprocessing.slices import AXES
+from medtrans.system.progress import say
 from medtrans.volumes import read_volume, require_same_grid
 from medtrans.volumes.contrast import in_hu
 
@@ -190,12 +191,12 @@ def _fit_tone_curve(pairs: list[Pair], task: Task, pipeline: Pipeline) -> ToneCu
     return ToneCurve.fit(voxels()) if pairs else None
 
 
-def _normalised(volume: MetaTensor, contrast: str, pipeline: Pipeline) -> Values:
+def _normalised(volume: MetaTensor, contrast: Contrast, pipeline: Pipeline) -> Values:
     values = volume.numpy()
-    scale = pipeline.contrasts[contrast]  # type: ignore[index]
+    scale = pipeline.contrasts[contrast]
     return measure_profile(values, find_foreground(values), scale).normalise(values)
 
 
 def _window(pipeline: Pipeline, task: Task) -> Profile | None:
-    scale = pipeline.contrasts[task.target]  # type: ignore[index]
+    scale = pipeline.contrasts[task.target]
     return None if isinstance(scale, PercentileScale) else Profile(*scale.window_hu)

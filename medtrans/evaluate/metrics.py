@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from medtrans.foreground import Mask
+from medtrans.preprocessing.foreground import Mask
 
 Values = NDArray[np.float32]
 

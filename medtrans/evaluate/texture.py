@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medtrans.foreground import Mask
+from medtrans.preprocessing.foreground import Mask
 
 Values = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
 
-from medtrans.config import AugmentationConfig
+from medtrans.config.schema import AugmentationConfig
 
 Image = NDArray[np.float32]
 Slices = dict[str, Image]

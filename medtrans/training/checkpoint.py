@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medtrans.errors import TrainingError
-from medtrans.volumes.atomic import replacing
+from medtrans.system.atomic import replacing
 
 Weights = dict[str, Tensor]
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline, StageName
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import StageName
 from medtrans.diffusion.randomness import seed_of
 from medtrans.training.augment import Augmentation
+from medtrans.training.cache import CachedVolume
 from medtrans.training.pseudo import pseudo_source
 
 Batch = dict[str, Tensor]

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from medtrans.cache import CachedVolume, VolumeCache
-from medtrans.config import Pipeline, Task
-from medtrans.manifest import Entry, Manifest, Pair, chosen_subjects
-from medtrans.progress import track
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Task
+from medtrans.data.manifest import Entry, Manifest, Pair, chosen_subjects
+from medtrans.system.progress import track
+from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.training.data import Example
 from medtrans.training.stages import pair_example, pseudo_example, target_example
 from medtrans.volumes.geometry import require_same_grid

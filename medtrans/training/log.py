@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medtrans.pictures import save_grid
+from medtrans.report.pictures import save_grid
+from medtrans.system.atomic import replacing
 from medtrans.training.validation import Outcome
-from medtrans.volumes.atomic import replacing
 
 
 class TrainingLog:

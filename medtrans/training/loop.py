@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medtrans.config import Pipeline, StageConfig
+from medtrans.config.schema import Pipeline, StageConfig
 from medtrans.diffusion import generator
 from medtrans.errors import TrainingError
-from medtrans.progress import track
-from medtrans.signals import StopSignal
+from medtrans.system.progress import track
+from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
     State,
     Weights,

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medtrans.cache import CachedVolume, VolumeCache
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.data.manifest import Manifest
 from medtrans.diffusion import Criterion, noise_criterion
 from medtrans.diffusion.randomness import generator, seed_of
-from medtrans.manifest import Manifest
-from medtrans.progress import say
+from medtrans.system.progress import say
+from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.training.examples import prepared
 
 GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtrans.config import Pipeline
-from medtrans.denoiser_config import DenoiserConfig
+from medtrans.config.denoiser import DenoiserConfig
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.config.schema import Pipeline
 from medtrans.errors import TrainingError
-from medtrans.foreign_noise import DESCRIPTION, read_foreign_noise
-from medtrans.networks import misfitting, noise_network, relabelled
-from medtrans.package import ModelPackage, load_package
-from medtrans.progress import say
-from medtrans.recipes import pipeline_from_dict
+from medtrans.networks.foreign import DESCRIPTION, read_foreign_noise
+from medtrans.networks.transfer import misfitting, relabelled
+from medtrans.networks.unet import noise_network
+from medtrans.package.store import ModelPackage, load_package
+from medtrans.system.progress import say
 from medtrans.training.checkpoint import Weights, read_tensors
 from medtrans.training.loop import BEST, LAST
 from medtrans.training.run_folder import read_recipe

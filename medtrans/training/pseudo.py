@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medtrans.config import PseudoConfig
+from medtrans.config.schema import PseudoConfig
 
 
 def pseudo_source(

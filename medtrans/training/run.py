@@ -10,23 +10,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from medtrans import __version__
-from medtrans.cache import VolumeCache
-from medtrans.config import Pipeline, StageName
-from medtrans.devices import choose_device
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import StageName
+from medtrans.data.manifest import Manifest
 from medtrans.errors import OutputError, TrainingError
-from medtrans.intensity import typical_profile
-from medtrans.manifest import Manifest
-from medtrans.networks import (
-    copy_matching,
-    misfitting,
-    noise_network,
-    relabelled,
-    residual_network,
-)
-from medtrans.package import RUN_MODEL, ModelPackage, load_package, save_package
-from medtrans.progress import be_silent, say
-from medtrans.signals import StopSignal
+from medtrans.networks.transfer import copy_matching, misfitting, relabelled
+from medtrans.networks.unet import noise_network, residual_network
+from medtrans.package.store import RUN_MODEL, ModelPackage, load_package, save_package
+from medtrans.preprocessing.intensity import typical_profile
+from medtrans.system.atomic import make_folder
+from medtrans.system.devices import choose_device
+from medtrans.system.progress import be_silent, say
+from medtrans.system.signals import StopSignal
+from medtrans.training.cache import VolumeCache
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import (
     TrainingData,
@@ -46,7 +42,7 @@ from medtrans.training.noise_origin import (
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.run_folder import read_settings, recipe_of, write_recipe, write_settings
 from medtrans.training.stages import Stage, noise_stage, residual_stage
-from medtrans.volumes.atomic import make_folder
+from medtrans.version import __version__
 
 
 @dataclass(frozen=True)

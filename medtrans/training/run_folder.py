@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medtrans.config import Pipeline
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.config.schema import Pipeline
 from medtrans.errors import TrainingError
-from medtrans.recipes import pipeline_from_dict
-from medtrans.volumes.atomic import replacing
+from medtrans.system.atomic import replacing
 
 _RUN = "run.json"
 _RECIPE = "recipe.json"

@@ -12,23 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor, nn
 
-from medtrans.cache import CachedVolume
-from medtrans.config import NoiseConfig, Pipeline, StageConfig, StageName, WindowScale
-from medtrans.diffusion import (
-    Schedule,
-    draw_timesteps,
-    noise_loss,
-    residual_loss,
-)
-from medtrans.networks import (
-    build_schedule,
-    copy_matching,
-    noise_network,
-    noise_predictor,
-    relabelled,
-    residual_network,
-    residual_predictor,
-)
+from medtrans.config.schema import NoiseConfig, Pipeline, StageConfig, WindowScale
+from medtrans.config.terms import StageName
+from medtrans.diffusion import Schedule, draw_timesteps, noise_loss, residual_loss
+from medtrans.networks.binding import build_schedule, noise_predictor, residual_predictor
+from medtrans.networks.transfer import copy_matching, relabelled
+from medtrans.networks.unet import noise_network, residual_network
+from medtrans.training.cache import CachedVolume
 from medtrans.training.data import ROW, Batch, Example, RandomSlices
 from medtrans.training.validation import Predict, denoised, translated
 
@@ -182,5 +172,5 @@ def _place(batch: Batch, config: StageConfig) -> tuple[int, Tensor]:
 
 def _has_unit(pipeline: Pipeline) -> bool:
     """Whether the targets' intensities mean something by themselves, as HU do."""
-    scales = [pipeline.contrasts[target] for target in pipeline.targets]  # type: ignore[index]
+    scales = [pipeline.contrasts[target] for target in pipeline.targets]
     return all(isinstance(scale, WindowScale) for scale in scales)

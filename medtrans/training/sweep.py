@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtrans.config import STAGES, Pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import STAGES
 from medtrans.errors import ManifestError
 from medtrans.training.noise_level import with_sigma
 from medtrans.training.run import TrainingPlan, train

@@ -11,18 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
-from medtrans.diffusion import (
-    Schedule,
-    Steps,
-    add_noise,
-    slice_noise,
-    translate,
-)
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Mode
+from medtrans.diffusion import Schedule, Steps, add_noise, slice_noise, translate
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
-from medtrans.foreground import Mask, dilate
-from medtrans.networks import denoiser, residual_predictor
+from medtrans.networks.binding import denoiser, residual_predictor
+from medtrans.preprocessing.foreground import Mask, dilate
+from medtrans.training.cache import CachedVolume
 from medtrans.training.data import Example
 
 _BATCH = 4
@@ -118,7 +113,7 @@ def denoised(schedule: Schedule, pipeline: Pipeline) -> Predict:
 
 def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) -> Predict:
     """Residual stage: the whole translation in fidelity and, with a noise stage, realistic mode."""
-    modes = ["fidelity"] if noise is None else ["fidelity", "realistic"]
+    modes: list[Mode] = ["fidelity"] if noise is None else ["fidelity", "realistic"]
     targets = torch.tensor(pipeline.target_labels)
 
     def predict(network: nn.Module, batch: ValidationBatch) -> dict[str, Tensor]:
@@ -126,7 +121,7 @@ def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) 
         residual = residual_predictor(network, batch.label)
         contrast = targets.to(batch.label.device)[batch.label]
         denoise = noise and denoiser(noise, pipeline, schedule, contrast, batch.source)
-        steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}  # type: ignore[index]
+        steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}
         return {
             mode: translate(residual, denoise, batch.source, batch.eps, schedule, steps[mode])
             for mode in modes

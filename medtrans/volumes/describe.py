@@ -75,7 +75,7 @@ def _volume(path: Path, series: str | None, volume: int | None) -> dict[str, Any
 
 
 def _dicom(path: Path, wanted: str | None) -> dict[str, Any]:
-    from medtrans.volumes import dicom_read
+    from medtrans.volumes.dicom import read as dicom_read
 
     found = dicom_read.list_series(path)
     listed = [

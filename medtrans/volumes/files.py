@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
+from medtrans.system.atomic import require_writable
 from medtrans.volumes import geometry
-from medtrans.volumes.atomic import require_writable
 from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.source import (
     ITK_SUFFIXES,
@@ -66,7 +66,7 @@ def load(path: Path, series: str | None, volume: int | None) -> Loaded:
 
         return nifti.read(path, volume)
     if kind == "dicom":
-        from medtrans.volumes import dicom_read
+        from medtrans.volumes.dicom import read as dicom_read
 
         return dicom_read.read(path, series, volume)
     if kind == "itk":
@@ -169,7 +169,7 @@ def write_volume(
         from medtrans.volumes import itk
 
         return itk.write(voxels, path, source, affine_of(source), provenance)
-    from medtrans.volumes import dicom_write
+    from medtrans.volumes.dicom import write as dicom_write
 
     return dicom_write.write(voxels, path, source, provenance)
 
@@ -197,7 +197,7 @@ def require_goal(path: Path, source: Source, kind: str | None = None) -> None:
     elif kind != "dicom":
         raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
     elif source.kind == "dicom":
-        from medtrans.volumes import dicom_write
+        from medtrans.volumes.dicom import write as dicom_write
 
         dicom_write.require_study(path, source)
     else:

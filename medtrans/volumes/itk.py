@@ -14,8 +14,8 @@ import numpy.typing as npt
 import SimpleITK
 
 from medtrans.errors import GeometryError, OutputError
+from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
-from medtrans.volumes.atomic import replacing
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.itk_header import read_header

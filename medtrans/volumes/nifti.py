@@ -23,8 +23,8 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError
+from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
-from medtrans.volumes.atomic import replacing
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medtrans.cache import CachedVolume, VolumeCache
-from medtrans.config import Pipeline
-from medtrans.manifest import Manifest
+from medtrans.config.schema import Pipeline
+from medtrans.data.manifest import Manifest
+from medtrans.training.cache import CachedVolume, VolumeCache
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted
-from medtrans.manifest import Manifest
-from medtrans.recipes import pipeline_from_dict
 from medtrans.training import stages
 from medtrans.training.parallel import Group, joined
 from medtrans.training.run import TrainingPlan, train

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
-from medtrans.intensity import Profile
+from medtrans.config.schema import Pipeline
+from medtrans.preprocessing.intensity import Profile
 from medtrans.training.augment import Augmentation, bias_field, resampled, tone_curve
+from medtrans.training.cache import CachedVolume
 from medtrans.training.data import RandomSlices, _random_corner, batches
 from medtrans.training.stages import noise_stage, pair_example, residual_stage, target_example
 from tests import helpers

@@ -18,10 +18,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
 from medtrans.errors import Interrupted, Terminated, TrainingError
-from medtrans.signals import StopSignal
+from medtrans.system.signals import StopSignal
+from medtrans.training.cache import CachedVolume
 from medtrans.training.checkpoint import (
     State,
     averaged,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
 from medtrans.errors import TrainingError
-from medtrans.networks import noise_network
+from medtrans.networks.unet import noise_network
 from medtrans.training.checkpoint import read_tensors, save_weights
 from medtrans.training.noise_origin import NoiseOrigin, noise_origin_in
 from medtrans.training.run_folder import write_recipe

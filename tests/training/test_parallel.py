@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import medtrans
+from medtrans.data.manifest import Manifest
 from medtrans.errors import TrainingError
-from medtrans.manifest import Manifest
-from medtrans.package import load_package
+from medtrans.package.store import load_package
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.parallel import ALONE, Group, joined, own_gpu
 from medtrans.training.run import TrainingPlan, train

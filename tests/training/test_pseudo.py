@@ -11,18 +11,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.data.manifest import Manifest
 from medtrans.diffusion import generator
-from medtrans.manifest import Manifest
-from medtrans.networks import copy_matching, misfitting, noise_network, residual_network
-from medtrans.package import load_package
-from medtrans.settings import Settings
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
+from medtrans.networks.transfer import copy_matching, misfitting
+from medtrans.networks.unet import noise_network, residual_network
+from medtrans.package.store import load_package
+from medtrans.training.cache import CachedVolume
 from medtrans.training.data import RandomSlices
 from medtrans.training.pseudo import pseudo_source
 from medtrans.training.run import TrainingPlan, train
 from medtrans.training.stages import noise_stage, pair_example, pseudo_example, residual_stage
-from medtrans.translate import Translator
 from medtrans.volumes import read_volume
 from tests import helpers
 

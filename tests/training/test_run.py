@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medtrans.config import Pipeline
+from medtrans.config.schema import Pipeline
+from medtrans.data.manifest import Manifest
 from medtrans.errors import (
     GeometryError,
     Interrupted,
@@ -26,14 +27,13 @@ from medtrans.errors import (
     OutputError,
     TrainingError,
 )
-from medtrans.manifest import Manifest
-from medtrans.package import load_package
-from medtrans.settings import Settings
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
+from medtrans.package.store import load_package
 from medtrans.training import stages
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.noise_origin import noise_origin_in
 from medtrans.training.run import TrainingPlan, select_data, summarise, train
-from medtrans.translate import Translator
 from medtrans.volumes import read_volume
 from tests import helpers
 

@@ -7,17 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.cache import CachedVolume
-from medtrans.config import Pipeline
-from medtrans.networks import build_schedule, residual_network
+from medtrans.config.schema import Pipeline
+from medtrans.networks.binding import build_schedule
+from medtrans.networks.unet import residual_network
+from medtrans.training.cache import CachedVolume
 from medtrans.training.stages import pair_example, target_example
-from medtrans.training.validation import (
-    ValidationBatch,
-    _evenly,
-    denoised,
-    translated,
-    validate,
-)
+from medtrans.training.validation import ValidationBatch, _evenly, denoised, translated, validate
 from tests import helpers
 
 Cached = dict[str, dict[str, CachedVolume]]

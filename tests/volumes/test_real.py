@@ -94,7 +94,7 @@ def test_every_b_value_is_a_volume(dicom, tmp_path):
 
 
 def test_transfer_syntaxes_decode_to_the_same_pixels(dicom):
-    from medtrans.volumes._pydicom import parse, pixels, quiet
+    from medtrans.volumes.dicom.dataset import parse, pixels, quiet
 
     with quiet():
         decoded = [

@@ -1,0 +1,165 @@
+"""What a model package's configs/train.json points at, when MONAI's bundle runner trains it.
+
+It is `medtrans train` with the config's values: the same loop, checkpoints and package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import Dataset
+
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import STAGES
+from medtrans.data.manifest import Manifest
+from medtrans.system.progress import say
+from medtrans.training.cache import VolumeCache
+from medtrans.training.data import RandomSlices
+from medtrans.training.examples import residual_examples, select_data
+from medtrans.training.parallel import current, join
+from medtrans.training.run import TrainingPlan, train
+
+
+class TrainingPatches(Dataset[dict[str, Any]]):
+    """What the residual stage trains on: item i is a function of (seed, i).
+
+    The volumes are looked up and prepared when the first item is asked for. The noise stage draws
+    its patches from the same manifest's target volumes.
+
+    Parameters
+    ----------
+    data : path
+        The manifest.
+    pipeline : mapping
+        The recipe.
+    cache_dir : path
+        Where prepared volumes are kept.
+    pairs : int or None
+        How many subjects' pairs to use; None for all.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        pipeline: Mapping[str, Any],
+        cache_dir: str | Path,
+        pairs: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.cache_dir = Path(data), Path(cache_dir)
+        self.pipeline: Pipeline = pipeline_from_dict(pipeline, "pipeline")
+        self.pairs, self.seed = pairs, seed
+
+    def __len__(self) -> int:
+        return self.pipeline.residual.iterations * self.pipeline.residual.batch_size
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        if position >= len(self):
+            raise IndexError(position)
+        return self._slices[position]
+
+    def plan(self, out: Path) -> TrainingPlan:
+        """Plan a run on this data."""
+        return TrainingPlan(
+            self.pipeline, Manifest.read(self.data), out, pairs=self.pairs, seed=self.seed
+        )
+
+    @cached_property
+    def _slices(self) -> RandomSlices:
+        data = select_data(Manifest.read(self.data), self.pipeline, self.pairs, self.seed)
+        cache = VolumeCache(self.cache_dir, self.pipeline)
+        examples = residual_examples(data, cache, self.pipeline)
+        return RandomSlices(examples.train, self.pipeline, "residual", self.seed, examples.pseudo)
+
+
+class Trainer:
+    """Train the stages of a data set's recipe and write a model package.
+
+    Parameters
+    ----------
+    dataset : TrainingPatches
+    output_dir : path
+        The run's folder; the package will be output_dir/model.
+    max_epochs : int
+        How often the recipe's number of iterations is gone through.
+    device : torch.device or str
+    initial : str or None
+        A model package to start from.
+    stages : "all", "noise" or "residual"
+    resume : bool
+    train_handlers : sequence of callable
+        Called with the trainer when the package is written.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingPatches,
+        output_dir: str | Path,
+        max_epochs: int = 1,
+        device: torch.device | str = "auto",
+        initial: str | None = None,
+        stages: Literal["all", "noise", "residual"] = "all",
+        resume: bool = False,
+        train_handlers: Sequence[Callable[[Trainer], None]] = (),
+    ) -> None:
+        self.dataset, self.out, self.max_epochs = dataset, Path(output_dir), max_epochs
+        self.device, self.initial, self.stages = str(device), initial, stages
+        self.resume, self.handlers = resume, train_handlers
+        self.model: Path | None = None
+
+    def run(self) -> Path | None:
+        """Train; returns the package's folder (None in all but the first of several processes)."""
+        group = current()
+        written = train(self.plan(), group)
+        if not group.leads:
+            return None
+        self.model = written
+        for handler in self.handlers:
+            handler(self)
+        return self.model
+
+    def plan(self) -> TrainingPlan:
+        """Return what will be trained."""
+        plan = self.dataset.plan(self.out)
+        longer: dict[str, Any] = {
+            name: plan.pipeline.stage(name).model_copy(
+                update={"iterations": self.max_epochs * plan.pipeline.stage(name).iterations}
+            )
+            for name in STAGES
+        }
+        return replace(
+            plan,
+            pipeline=plan.pipeline.model_copy(update=longer),
+            initial=self.initial,
+            stages=self.stages,
+            device=self.device,
+            resume=self.resume,
+        )
+
+
+class TellWhereModelIs:
+    """Handler: say where the trained package is."""
+
+    def __call__(self, trainer: Trainer) -> None:
+        if trainer.model is not None:
+            say(f"The model is in {trainer.model}")
+
+
+def own_device() -> torch.device:
+    """Return the GPU of this process under torchrun; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def join_processes() -> None:
+    """Join the processes that torchrun started; they train together."""
+    join()

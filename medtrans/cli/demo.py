@@ -1,0 +1,65 @@
+"""`medtrans demo`: a real T1 volume, translated by the shipped model, with a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medtrans.errors import UsageError
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
+from medtrans.report.page import save_picture
+from medtrans.system.atomic import make_folder, replacing
+from medtrans.system.progress import say, track
+from medtrans.volumes import read_volume
+
+
+def run_demo(out: Path, device: str = "auto") -> dict[str, Any]:
+    """Translate the MNI152 T1 template, which nilearn carries, into T2.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the source, the synthetic volume with its sidecar, and the picture.
+    device : str
+
+    Raises
+    ------
+    UsageError
+        When nilearn is not installed.
+    """
+    source = _write_template(out)
+    translator = Translator.load(device=device)
+    say(f"Translating {source} with {translator.package.name} on {translator.device}.")
+    settings = Settings(task="t1-to-t2")
+    with track("slices") as on_slices:
+        written = translator.translate_file(
+            source,
+            settings,
+            out=out / "mni152_t2-synthetic.nii.gz",
+            on_slices=on_slices,
+        )
+    picture = out / "mni152_t1_and_synthetic_t2.png"
+    columns = {"T1 (source)": source, "T2 (SYNTHETIC)": written.outputs[0]}
+    save_picture(picture, {name: read_volume(path) for name, path in columns.items()})
+    return {
+        "source": str(source),
+        "outputs": [str(path) for path in written.outputs],
+        "picture": str(picture),
+        "slices": written.translation.slices,
+        "seconds": round(written.seconds, 1),
+    }
+
+
+def _write_template(out: Path) -> Path:
+    try:
+        from nilearn.datasets import load_mni152_template
+    except ImportError:
+        raise UsageError(
+            "The demo translates the MNI152 template that nilearn carries, and nilearn is not "
+            'installed. Run: pip install "medtrans[demo]"'
+        ) from None
+    path = make_folder(out) / "mni152_t1.nii.gz"
+    with replacing(path) as partial:
+        load_mni152_template(resolution=1).to_filename(partial)
+    return path

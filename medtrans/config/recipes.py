@@ -1,0 +1,182 @@
+"""Reading recipes: TOML files that extend one another, into a checked `Pipeline`.
+
+A wrong file gives one `ConfigError` that lists every problem with its key, the file, and for a
+mistyped key the nearest known one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from medtrans.config.schema import (
+    AugmentationConfig,
+    DiffusionConfig,
+    NetworkConfig,
+    NoiseConfig,
+    PercentileScale,
+    Pipeline,
+    PseudoConfig,
+    ResidualConfig,
+    SamplingConfig,
+    SlicesConfig,
+    VolumeConfig,
+    WindowScale,
+)
+from medtrans.config.terms import CONTRASTS, MODES, STAGES, nearest
+from medtrans.errors import ConfigError
+from medtrans.system.resources import shipped
+
+# What shapes a network or its use and was fixed before it became a key: what its absence means.
+_FORMERLY: dict[str, dict[str, Any]] = {
+    "noise": {"prediction": "eps", "sees_source": False},
+    "sampling": {"noise_correlation": 0.0},
+}
+
+
+def shipped_tasks() -> list[str]:
+    """Return the names of the recipes that come with medtrans, sorted."""
+    return sorted(path.stem for path in shipped("pipelines").glob("*-to-*.toml"))
+
+
+def load_pipeline(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    source : str or Path
+        The name of a shipped recipe (`t1-to-t2`) or the path of a TOML file.
+    overrides : mapping, optional
+        Nested keys laid over the file's, for example ``{"noise": {"iterations": 300}}``.
+
+    Raises
+    ------
+    ConfigError
+        When the file or a key in it is wrong; every problem is listed.
+    """
+    path = _recipe_path(source)
+    raw = _merge(_read_with_parents(path, ()), overrides or {})
+    return _validate(raw, path.name)
+
+
+def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
+    """Check a recipe that was stored in a model package; `where` names it in errors.
+
+    Keys of training that came after it was stored are taken from the base recipe, and the others
+    get the value that changes nothing, so that an older model still works as it did.
+    """
+    base = _read_with_parents(_recipe_path("base"), ())
+    later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}
+    return _validate(_merge(_merge(later, _FORMERLY), raw), where)
+
+
+def _recipe_path(source: str | Path) -> Path:
+    given = Path(source)
+    if given.suffix == ".toml":
+        if not given.is_file():
+            raise ConfigError(f"The recipe {given} does not exist or is not a file.")
+        return given
+    named = shipped("pipelines") / f"{source}.toml"
+    if not named.is_file():
+        known = sorted(path.stem for path in shipped("pipelines").glob("*.toml"))
+        raise ConfigError(
+            f"There is no shipped recipe '{source}'{nearest(str(source), known)}; "
+            f"shipped are {', '.join(known)}. For another task, write a TOML file that "
+            'says extends = "base" and tasks = ["…"], and pass it with --pipeline.'
+        )
+    return named
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path.name}: 'extends' leads back to the file itself.")
+    raw = _read_toml(path)
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path.name}: 'extends' must be the name or path of another recipe.")
+    is_path = parent.endswith(".toml")
+    parent_path = path.parent / parent if is_path else shipped("pipelines") / f"{parent}.toml"
+    if not parent_path.is_file():
+        raise ConfigError(f"{path.name}: extends = '{parent}', but {parent_path} does not exist.")
+    return _merge(_read_with_parents(parent_path, (*seen, path)), raw)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path.name} is not valid TOML: {error}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The recipe {path} cannot be read: {error}.") from None
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`, table by table.
+
+    A table that changes its `scale` replaces the old one whole, since the keys of the two kinds
+    of scale differ.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not _rescaled(old, value):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _rescaled(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "scale" in new and new["scale"] != old.get("scale")
+
+
+def _validate(raw: dict[str, Any], where: str) -> Pipeline:
+    try:
+        return Pipeline.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise ConfigError("\n".join(f"{where}: {text}" for text in problems)) from None
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """Turn one pydantic problem into a sentence that names the key as the TOML spells it."""
+    scales = ("percentile", "window", "number", "word")  # pydantic adds a union's branch
+    location = [str(part) for part in problem["loc"] if part not in scales]
+    key = ".".join(location) or "the recipe"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(location[-1], _known_keys())}."
+    if problem["type"] == "missing":
+        return f"the key '{key}' is missing; add it, or start the file with extends = \"base\"."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    given = problem["input"]
+    found = "" if isinstance(given, Mapping) else f" (found {given!r})"
+    return f"{key}: {message[:1].lower()}{message[1:]}{found}."
+
+
+def _known_keys() -> list[str]:
+    models: tuple[type[BaseModel], ...] = (
+        Pipeline,
+        VolumeConfig,
+        SlicesConfig,
+        PercentileScale,
+        WindowScale,
+        DiffusionConfig,
+        SamplingConfig,
+        NetworkConfig,
+        AugmentationConfig,
+        PseudoConfig,
+        NoiseConfig,
+        ResidualConfig,
+    )
+
+    def names() -> Iterator[str]:
+        for model in models:
+            yield from model.model_fields
+
+    return [*dict.fromkeys(names()), "extends", *CONTRASTS, *MODES]

@@ -1,0 +1,283 @@
+"""What a recipe says, checked by pydantic.
+
+Every hyper-parameter has one home, `pipelines/*.toml`; these models hold no defaults. `recipes`
+reads the files.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from medtrans.config.denoiser import DenoiserConfig
+from medtrans.config.terms import MODES, STAGES, Axis, Contrast, Mode, StageName, Task
+from medtrans.errors import ConfigError, UsageError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "number"
+
+
+# A number, or one word in its place; told apart first, so that a wrong number is one error.
+Sigma = Annotated[
+    Annotated[float, Field(gt=0.0), Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(_kind),
+]
+Correlation = Annotated[
+    Annotated[float, Field(ge=0.0, allow_inf_nan=False), Tag("number")]
+    | Annotated[Literal["shared"], Tag("word")],
+    Discriminator(_kind),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VolumeConfig(_Strict):
+    spacing_mm: tuple[float, float, float]
+    dilation_mm: Annotated[float, Field(ge=0.0)]
+    divisible: Count
+
+
+class SlicesConfig(_Strict):
+    axis: Axis
+    context: Annotated[int, Field(ge=0, le=8)]
+
+
+class PercentileScale(_Strict):
+    """MR: the foreground's own percentiles become -1 and 1."""
+
+    scale: Literal["percentile"]
+    lower: Annotated[float, Field(ge=0.0, lt=100.0)]
+    upper: Annotated[float, Field(gt=0.0, le=100.0)]
+    background: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PercentileScale:
+        if self.lower >= self.upper:
+            raise ValueError("lower must be below upper")
+        return self
+
+
+class WindowScale(_Strict):
+    """CT: a fixed window in HU becomes [-1, 1], linear both ways."""
+
+    scale: Literal["window"]
+    window_hu: tuple[float, float]
+    background: float
+
+    @field_validator("window_hu")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError("the window's first value must be below its second")
+        return value
+
+
+Scale = Annotated[PercentileScale | WindowScale, Field(discriminator="scale")]
+
+
+class DiffusionConfig(_Strict):
+    sigma: Sigma
+    steps: Count
+    first_variance: Positive
+    last_variance: Positive
+
+    @property
+    def level(self) -> float:
+        """The number that sigma is; "auto" becomes one before anything is trained."""
+        if self.sigma == "auto":
+            raise ConfigError(
+                'diffusion.sigma is "auto", which only `medtrans train` can choose; give a number.'
+            )
+        return self.sigma
+
+
+class SamplingConfig(_Strict):
+    eta: Fraction
+    noise_correlation: Correlation
+    modes: dict[Mode, tuple[Count, Annotated[int, Field(ge=0)]]]
+
+    @property
+    def correlation_length(self) -> float:
+        """Slices over which the noise resembles itself; infinite when it is shared."""
+        return math.inf if self.noise_correlation == "shared" else self.noise_correlation
+
+    @field_validator("modes")
+    @classmethod
+    def _complete(cls, value: dict[Mode, tuple[int, int]]) -> dict[Mode, tuple[int, int]]:
+        missing = [mode for mode in MODES if mode not in value]
+        if missing:
+            raise ValueError(f"steps for the mode {', '.join(missing)} are missing")
+        return value
+
+
+class NetworkConfig(_Strict):
+    unshuffle: Annotated[int, Field(ge=1, le=8)]
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)]
+    blocks: Count
+    attention: tuple[bool, ...]
+    norm_groups: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkConfig:
+        if len(self.attention) != len(self.channels):
+            raise ValueError("attention needs one true or false for each entry of channels")
+        if any(width % self.norm_groups for width in self.channels):
+            raise ValueError("every entry of channels must be a multiple of norm_groups")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """What in-plane sizes must be a multiple of, in pixels."""
+        return int(self.unshuffle * 2 ** (len(self.channels) - 1))
+
+
+class AugmentationConfig(_Strict):
+    flip: Fraction
+    affine: Fraction
+    rotation_deg: Annotated[float, Field(ge=0.0, le=180.0)]
+    scaling: Annotated[float, Field(ge=0.0, lt=1.0)]
+    shift_px: Annotated[int, Field(ge=0)]
+    tone_curve: Fraction
+    tone_control_points: tuple[Count, Count]
+    gamma: Fraction
+    gamma_range: tuple[Positive, Positive]
+    lift: Fraction
+    lift_max: Annotated[float, Field(ge=0.0, lt=1.0)]
+    cut: Fraction
+    cut_share: Fraction
+    bias_field: Fraction
+    bias_coefficient: Annotated[float, Field(ge=0.0)]
+    noise: Fraction
+    noise_std: Annotated[float, Field(ge=0.0)]
+
+
+class PseudoConfig(_Strict):
+    """Pseudo-sources: a target volume under a random tone curve stands in for its source."""
+
+    knots: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    smoothing: Annotated[float, Field(ge=0.0)]
+
+
+class StageConfig(_Strict):
+    iterations: Count
+    batch_size: Count
+    accumulate: Count
+    patch: tuple[Count, Count]
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    warmup_iterations: Annotated[int, Field(ge=0)]
+    final_learning_rate: Fraction
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
+    clip_norm: Positive
+    loss: Literal["l1", "l2", "charbonnier"]
+    terminal_share: Fraction
+    pseudo_until: Fraction
+    precision: Literal["fp32", "bf16"]
+    validate_every: Count
+    validation_slices: Count
+    checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be a multiple of accumulate, "
+                f"{self.accumulate}"
+            )
+        return self
+
+
+class NoiseConfig(StageConfig):
+    prediction: Literal["eps", "x0", "v"]
+    min_snr: Annotated[float, Field(ge=0.0)]
+    sees_source: bool
+    source_dropout: Fraction
+
+
+class ResidualConfig(StageConfig):
+    from_noise: bool
+
+
+class Pipeline(_Strict):
+    """The whole recipe of one task, or of several trained together."""
+
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    volume: VolumeConfig
+    slices: SlicesConfig
+    contrasts: dict[Contrast, Scale]
+    diffusion: DiffusionConfig
+    sampling: SamplingConfig
+    network: NetworkConfig
+    augmentation: AugmentationConfig
+    pseudo: PseudoConfig
+    noise: NoiseConfig
+    residual: ResidualConfig
+    # Written by training with a noise stage from elsewhere; a recipe has none.
+    denoiser: DenoiserConfig | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Pipeline:
+        for task in self.parsed_tasks:
+            for contrast in task:
+                if contrast not in self.contrasts:
+                    raise ValueError(f"[contrasts.{contrast}] is missing, which {task} needs")
+        if self.volume.divisible % self.network.stride:
+            raise ValueError(
+                f"volume.divisible is {self.volume.divisible}; it must be a multiple of the "
+                f"network's stride, {self.network.stride}"
+            )
+        if self.denoiser and self.volume.divisible % self.denoiser.network.stride:
+            raise ValueError(
+                f"volume.divisible is {self.volume.divisible}; it must be a multiple of the "
+                f"noise stage's stride, {self.denoiser.network.stride}"
+            )
+        for name in STAGES:
+            patch = self.stage(name).patch
+            if any(size % self.network.stride for size in patch):
+                raise ValueError(
+                    f"{name}.patch is {list(patch)}; both must be multiples of the network's "
+                    f"stride, {self.network.stride}"
+                )
+        return self
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(Task.parse(text)) for text in value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def parsed_tasks(self) -> tuple[Task, ...]:
+        return tuple(Task.parse(text) for text in self.tasks)
+
+    @property
+    def target_labels(self) -> tuple[int, ...]:
+        """The label of each task's target contrast, in the order of the tasks."""
+        return tuple(self.targets.index(task.target) for task in self.parsed_tasks)
+
+    @property
+    def targets(self) -> tuple[Contrast, ...]:
+        """The target contrasts, each once, in the order of the tasks."""
+        return tuple(dict.fromkeys(task.target for task in self.parsed_tasks))
+
+    def stage(self, name: StageName) -> StageConfig:
+        return self.noise if name == "noise" else self.residual

@@ -1,0 +1,1 @@
+"""Manifests: the CSV files that list volumes."""

@@ -1,0 +1,314 @@
+"""The manifest: a CSV that lists volumes, read into a checked table.
+
+Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256``; any other
+column is kept and ignored. Paths are relative to the CSV. Every problem of a file is reported
+at once, each with its row as a spreadsheet numbers it (the header is row 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from medtrans.config.terms import CONTRASTS, Contrast
+from medtrans.data.manifest_checks import (
+    KNOWN_COLUMNS,
+    REQUIRED_COLUMNS,
+    SPLITS,
+    Problem,
+    describe_unknown,
+    raise_problems,
+    read_table,
+)
+from medtrans.errors import ManifestError, OutputError, UsageError
+
+__all__ = ["CONTRASTS", "SPLITS", "Entry", "Manifest", "Pair", "write_manifest"]
+
+_TRAIN_BELOW, _VAL_BELOW = 0.8, 0.9
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One volume of a manifest; `session` is "" where the manifest names none."""
+
+    subject: str
+    session: str
+    contrast: Contrast
+    path: Path
+    split: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Source and target volume of one subject in one session."""
+
+    source: Entry
+    target: Entry
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A checked manifest; make one with `Manifest.read`.
+
+    Without a ``split`` column, subjects are split by a hash of their id: as a number in [0, 1)
+    it means train below 0.8, val below 0.9, else test. So a new subject does not move the
+    others. Where that leaves a split empty, the two cuts in the list of subjects, ordered by
+    that number, move just far enough: one subject is train, two are train and val, three or
+    more reach all three splits.
+
+    Attributes
+    ----------
+    path : Path
+        The CSV.
+    split_is_stated : bool
+        Whether it has a ``split`` column.
+    """
+
+    path: Path
+    _table: pd.DataFrame
+    split_is_stated: bool = True
+
+    @classmethod
+    def read(cls, csv_path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
+        """Read and check a CSV.
+
+        A byte order mark, CRLF, semicolons or tabs for commas, blank lines, spaces around
+        names, and capitals in column names, contrasts and splits are tolerated.
+
+        Parameters
+        ----------
+        csv_path : path
+        check_files : bool
+            Whether a listed volume that does not exist is a problem.
+
+        Raises
+        ------
+        ManifestError
+            The file cannot be read as a CSV, or has problems: all of them, one line each.
+        """
+        path = Path(csv_path)
+        table = read_table(path, check_files=check_files)
+        stated = "split" in table
+        if not stated:
+            table["split"] = table["subject"].map(_split_by_hash(table["subject"].unique()))
+        return cls(path, table, stated)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A copy of the table, all strings: every column, indexed by row, with joined paths."""
+        return self._table.copy()
+
+    def entries(self, split: str | None = None, contrast: str | None = None) -> list[Entry]:
+        """List the volumes of a split and contrast, by subject, session and contrast."""
+        chosen = self._table
+        for column, value, known in (("split", split, SPLITS), ("contrast", contrast, CONTRASTS)):
+            if value is not None:
+                _require_known(column, value, known)
+                chosen = chosen[chosen[column] == value]
+        return sorted(map(_entry, chosen.to_dict("records")), key=_entry_order)
+
+    def subjects(self, split: str | None = None) -> list[str]:
+        """List the subjects of a split, sorted."""
+        return sorted({entry.subject for entry in self.entries(split)})
+
+    def targets(self, contrast: str, split: str | None = "train") -> list[Entry]:
+        """List every volume of the target contrast, paired or not: what the noise stage sees."""
+        return self.entries(split, contrast)
+
+    def pairs(
+        self, source: str, target: str, split: str | None, limit: int | None = None, seed: int = 0
+    ) -> list[Pair]:
+        """List source and target volumes of the same subject and session.
+
+        Parameters
+        ----------
+        source, target : str
+            Contrasts.
+        split : str or None
+            None for all splits.
+        limit : int, optional
+            How many subjects to keep. `seed` decides which; with the same seed a smaller
+            limit keeps a subset of what a larger one keeps.
+        seed : int
+
+        Raises
+        ------
+        UsageError
+            An unknown contrast or split, or a negative limit.
+        """
+        targets = {(entry.subject, entry.session): entry for entry in self.entries(split, target)}
+        found = [
+            Pair(entry, targets[entry.subject, entry.session])
+            for entry in self.entries(split, source)
+            if (entry.subject, entry.session) in targets
+        ]
+        kept = chosen_subjects(found, limit, seed)
+        return [pair for pair in found if pair.source.subject in kept]
+
+    def require_pairs(
+        self, source: str, target: str, split: str | None, limit: int | None = None, seed: int = 0
+    ) -> list[Pair]:
+        """Do as `pairs`; when there are none, raise a ManifestError that says what was found."""
+        found = self.pairs(source, target, split, limit, seed)
+        if not found and limit != 0:
+            raise self._lacks(
+                f"pair of {source} and {target}",
+                split,
+                "A pair is both contrasts of one subject with the same session. ",
+            )
+        return found
+
+    def require_targets(self, contrast: str, split: str | None = "train") -> list[Entry]:
+        """Do as `targets`; when there are none, raise a ManifestError that says what was found."""
+        found = self.targets(contrast, split)
+        if not found:
+            raise self._lacks(f"{contrast} volume", split)
+        return found
+
+    def summary(self) -> str:
+        """Say in one line what each split holds: "train: 3 subjects, 3 t1, 2 t2; val: …"."""
+        return "; ".join(f"{split}: {self._summarise(split)}" for split in SPLITS)
+
+    def verify(self) -> int:
+        """Hash every file that has a ``sha256`` and return how many that were.
+
+        Raises
+        ------
+        ManifestError
+            Files that cannot be read or differ: all of them, one line each.
+        """
+        if "sha256" not in self._table:
+            return 0
+        stated = self._table[self._table["sha256"] != ""]
+        problems: list[Problem] = []
+        for row, path, expected in zip(stated.index, stated["path"], stated["sha256"], strict=True):
+            try:
+                found = _hash_file(Path(path))
+            except OSError as error:
+                problems.append((row, f"cannot read {path}: {error.strerror}"))
+                continue
+            if found != expected:
+                problems.append((row, f"{path} has sha256 {found}, not {expected}: get it again"))
+        raise_problems(self.path, problems)
+        return len(stated)
+
+    def _summarise(self, split: str) -> str:
+        contrasts = [entry.contrast for entry in self.entries(split)]
+        subjects = len(self.subjects(split))
+        counts = [f"{contrasts.count(name)} {name}" for name in CONTRASTS if name in contrasts]
+        return ", ".join([f"{subjects} subject{'' if subjects == 1 else 's'}", *counts])
+
+    def _lacks(self, what: str, split: str | None, explanation: str = "") -> ManifestError:
+        where = "" if split is None else f" in split {split!r}"
+        return ManifestError(
+            f"{self.path} has no {what}{where}. {explanation}Found: {self.summary()}. "
+            "Add volumes, or correct the columns."
+        )
+
+
+def chosen_subjects(pairs: Iterable[Pair], limit: int | None, seed: int = 0) -> set[str]:
+    """Choose which subjects' pairs are kept when there are to be fewer.
+
+    Parameters
+    ----------
+    pairs : iterable of Pair
+    limit : int or None
+        How many subjects; None for all.
+    seed : int
+        Decides which; with the same seed a smaller limit keeps a subset of what a larger one does.
+
+    Raises
+    ------
+    UsageError
+        A negative limit.
+    """
+    if limit is not None and limit < 0:
+        raise UsageError(f"The number of subjects with pairs must be 0 or more, not {limit}.")
+    ranked = sorted({pair.source.subject for pair in pairs}, key=lambda s: _hash(f"{seed}:{s}"))
+    return set(ranked[:limit])
+
+
+def write_manifest(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a manifest; it appears under its name only when complete.
+
+    Parameters
+    ----------
+    path : path
+        The CSV to write or replace; its folder must exist.
+    rows : iterable of mappings
+        Column to value. Known columns come first, others in the order met; None is empty.
+        Paths are written as given, so give them relative to the CSV.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    goal, listed = Path(path), list(rows)
+    met = dict.fromkeys(name for row in listed for name in row)
+    columns = [name for name in KNOWN_COLUMNS if name in met or name in REQUIRED_COLUMNS]
+    columns += [name for name in met if name not in KNOWN_COLUMNS]
+    temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(listed)
+        temporary.replace(goal)
+    except OSError as error:
+        raise OutputError(f"Cannot write the manifest {goal}: {error.strerror}.") from error
+    finally:
+        _remove(temporary)
+
+
+def _entry(record: Mapping[Any, Any]) -> Entry:
+    subject, session = record["subject"], record.get("session", "")
+    contrast = cast(Contrast, record["contrast"])  # `read_table` has checked it
+    return Entry(subject, session, contrast, Path(record["path"]), record["split"])
+
+
+def _entry_order(entry: Entry) -> tuple[str, str, int]:
+    return entry.subject, entry.session, CONTRASTS.index(entry.contrast)
+
+
+def _require_known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        text = describe_unknown(what, value, known)
+        raise UsageError(f"{text[0].upper()}{text[1:]}.")
+
+
+def _split_by_hash(subjects: Iterable[str]) -> dict[str, str]:
+    """Apply the rule that the docstring of `Manifest` states."""
+    ranked = sorted(subjects, key=_hash)
+    n, numbers = len(ranked), [_hash(subject) for subject in ranked]
+    n_train = sum(number < _TRAIN_BELOW for number in numbers)
+    n_val = sum(number < _VAL_BELOW for number in numbers) - n_train
+    n_held_out, n_test = min(n - 1, 2), int(n > 2)  # at least so many are not for training
+    n_train = min(max(n_train, 1), n - n_held_out)
+    n_val = min(max(n_val, n_held_out - n_test), n - n_train - n_test)
+    splits = ["train"] * n_train + ["val"] * n_val + ["test"] * (n - n_train - n_val)
+    return dict(zip(ranked, splits, strict=True))
+
+
+def _hash(text: str) -> float:
+    """Map a text to a number in [0, 1), the same on every machine and for ever."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Remove what a failed write left, without hiding the failure behind another one."""
+    with contextlib.suppress(OSError):
+        path.unlink()

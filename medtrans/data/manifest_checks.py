@@ -1,0 +1,269 @@
+"""How a manifest CSV becomes a checked table: reading, and every check with its advice.
+
+The table's index is the row as a spreadsheet numbers it (the header is row 1), and a check
+yields one (row, what is wrong and what to do) for each problem it sees.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medtrans.config.terms import CONTRASTS
+from medtrans.errors import ManifestError
+
+SPLITS = ("train", "val", "test")
+REQUIRED_COLUMNS = ("subject", "contrast", "path")
+KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256")
+
+Problem = tuple[int, str]
+
+_MOST_LINES = 20
+
+
+def read_table(path: Path, *, check_files: bool) -> pd.DataFrame:
+    """Read a CSV into stripped strings, with `path` joined to the CSV's folder.
+
+    Raises
+    ------
+    ManifestError
+        One sentence when the file is no CSV, else all problems, one line each.
+    """
+    lines = _read_lines(path)
+    header = [_column_name(cell) for cell in lines[0][1]]
+    problems = [*_check_header(path, header), *_check_widths(lines[1:], len(header))]
+    table = _tabulate(path.parent, header, lines[1:])
+    checks = [*_CHECKS, _check_files] if check_files else _CHECKS
+    problems += [problem for check in checks for problem in check(table)]
+    raise_problems(path, problems)
+    return table
+
+
+def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
+    """Raise one ManifestError that lists the problems by row, if there are any."""
+    if not problems:
+        return
+    lines = [f"  row {row}: {text}" for row, text in sorted(problems)]
+    hidden = len(lines) - _MOST_LINES
+    if hidden > 0:
+        lines = [*lines[:_MOST_LINES], f"  and {hidden} more"]
+    head = f"{path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"
+    raise ManifestError("\n".join([head, *lines]))
+
+
+def describe_unknown(what: str, value: str, known: Sequence[str]) -> str:
+    """Say that a word is unknown, which known one is nearest, and which are known."""
+    near = _nearest(value, known)
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"unknown {what} {_short(value)}: {hint}Known are {', '.join(known)}"
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the lines that are not blank, as (row, stripped cells); at least two of them."""
+    text = _read_text(path)
+    delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    stream = io.StringIO(text, newline="")
+    try:
+        raw = list(csv.reader(stream, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise ManifestError(
+            f"{path} is not a CSV ({error}): give a table that starts 'subject,contrast,path'."
+        ) from error
+    stripped = [(row, [cell.strip() for cell in cells]) for row, cells in enumerate(raw, start=1)]
+    lines = [(row, cells) for row, cells in stripped if any(cells)]
+    if not lines:
+        raise ManifestError(
+            f"{path} is empty: write a first line 'subject,contrast,path' and one line per volume."
+        )
+    if len(lines) == 1 and set(map(_column_name, lines[0][1])) & set(REQUIRED_COLUMNS):
+        raise ManifestError(f"{path} lists no volume: add one line per volume below the header.")
+    return lines
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"There is no manifest {path}: check the path of the CSV.") from None
+    except IsADirectoryError:
+        raise ManifestError(f"{path} is a folder: give a CSV that lists its volumes.") from None
+    except OSError as error:
+        raise ManifestError(f"Cannot read the manifest {path}: {error.strerror}.") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as 'CSV UTF-8'."
+        ) from None
+    if "\0" in text:
+        raise ManifestError(f"{path} is not text: give a CSV that lists volumes.")
+    return text
+
+
+def _tabulate(
+    folder: Path, header: list[str], lines: Sequence[tuple[int, list[str]]]
+) -> pd.DataFrame:
+    width = len(header)
+    padded = [(cells + [""] * width)[:width] for _, cells in lines]
+    rows = pd.Index([row for row, _ in lines], name="row")
+    table = pd.DataFrame(padded, index=rows, columns=pd.Index(header), dtype="str")
+    table = table.loc[:, ~table.columns.duplicated()].drop(columns="", errors="ignore")
+    for column in {"contrast", "split", "sha256"} & set(table.columns):
+        table[column] = table[column].str.lower()
+    if "path" in table:
+        table["path"] = [str(folder / cell) if cell else "" for cell in table["path"]]
+    return table
+
+
+def _column_name(cell: str) -> str:
+    """Fold the case of the columns that mean something here, and leave the others alone."""
+    return cell.lower() if cell.lower() in KNOWN_COLUMNS else cell
+
+
+# Checks ------------------------------------------------------------------------------------------
+
+
+def _check_header(path: Path, header: Sequence[str]) -> Iterator[Problem]:
+    strangers = [name for name in header if name and name not in KNOWN_COLUMNS]
+    near = {name: _nearest(name, strangers) for name in REQUIRED_COLUMNS if name not in header}
+    if len(near) == len(REQUIRED_COLUMNS) and not any(near.values()):
+        raise ManifestError(
+            f"{path} is not a manifest: its first line should name the columns "
+            f"subject, contrast and path, and it reads {_short(','.join(header))}."
+        )
+    for name, other in near.items():
+        remedy = f"rename column {_short(other)}" if other else f"add it to {', '.join(header)}"
+        yield 1, f"column {name!r} is missing: {remedy}"
+    for name in sorted({name for name in header if name and header.count(name) > 1}):
+        yield 1, f"column {_short(name)} is there twice: remove one"
+
+
+def _check_widths(lines: Sequence[tuple[int, list[str]]], width: int) -> Iterator[Problem]:
+    for row, cells in lines:
+        if any(cells[width:]):
+            yield row, f"{len(cells)} cells under {width} columns: quote values that hold a comma"
+
+
+def _check_misnamed_split(table: pd.DataFrame) -> Iterator[Problem]:
+    """Report a `splits` column: passed over, training would see subjects meant for testing."""
+    if "split" not in table:
+        for name in table.columns.difference(list(KNOWN_COLUMNS)):
+            if _nearest("split", [name]) and table[name].str.lower().isin(SPLITS).any():
+                yield 1, f"column {_short(name)} holds splits: rename it to 'split'"
+
+
+def _check_empty_cells(table: pd.DataFrame) -> Iterator[Problem]:
+    remedies = {
+        "subject": "write the subject's id",
+        "contrast": f"write one of {', '.join(CONTRASTS)}",
+        "path": "write the volume's path, relative to this CSV",
+        "split": f"write one of {', '.join(SPLITS)}, or remove the column",
+    }
+    for column, remedy in remedies.items():
+        if column in table:
+            for row in table.index[table[column] == ""]:
+                yield row, f"{column} is empty: {remedy}"
+
+
+def _check_words(table: pd.DataFrame) -> Iterator[Problem]:
+    for column, known in (("contrast", CONTRASTS), ("split", SPLITS)):
+        if column in table:
+            wrong = table.loc[(table[column] != "") & ~table[column].isin(known), column]
+            for row, value in _items(wrong):
+                yield row, describe_unknown(column, value, known)
+
+
+def _check_hashes(table: pd.DataFrame) -> Iterator[Problem]:
+    if "sha256" in table:
+        wrong = (table["sha256"] != "") & ~table["sha256"].str.fullmatch("[0-9a-f]{64}")
+        for row in table.index[wrong]:
+            yield row, "sha256 is not 64 hexadecimal digits: correct it or leave it empty"
+
+
+def _check_duplicates(table: pd.DataFrame) -> Iterator[Problem]:
+    if not {"subject", "contrast"} <= set(table.columns):
+        return
+    filled = table[(table["subject"] != "") & (table["contrast"] != "")]
+    keys = [name for name in ("subject", "session", "contrast") if name in table]
+    first: dict[tuple[str, ...], int] = {}
+    for row, *key in zip(filled.index, *(filled[name] for name in keys), strict=True):
+        earlier = first.setdefault(tuple(key), row)
+        if earlier != row:
+            what = " ".join(_short(part) for part in key if part)
+            yield row, f"{what} is already in row {earlier}: remove one, or name their sessions"
+
+
+def _check_crossing(table: pd.DataFrame) -> Iterator[Problem]:
+    if not {"subject", "split"} <= set(table.columns):
+        return
+    filled = table[(table["subject"] != "") & table["split"].isin(SPLITS)]
+    first: dict[str, tuple[str, int]] = {}
+    for row, subject, split in zip(filled.index, filled["subject"], filled["split"], strict=True):
+        other, earlier = first.setdefault(subject, (split, row))
+        if other != split:
+            where = f"in {split!r} here and in {other!r} in row {earlier}"
+            yield row, f"subject {_short(subject)} is {where}: keep each subject in one split"
+
+
+def _check_shared_files(table: pd.DataFrame) -> Iterator[Problem]:
+    """Report one file under two subjects, which could then stand in two splits."""
+    if not {"subject", "path"} <= set(table.columns):
+        return
+    filled = table[(table["subject"] != "") & (table["path"] != "")]
+    first: dict[str, tuple[str, int]] = {}
+    for row, subject, path in zip(filled.index, filled["subject"], filled["path"], strict=True):
+        other, earlier = first.setdefault(path, (subject, row))
+        if other != subject:
+            where = f"{path} is subject {_short(other)}'s in row {earlier}"
+            yield row, f"{where}: correct the path or the subject"
+
+
+def _check_files(table: pd.DataFrame) -> Iterator[Problem]:
+    if "path" in table:
+        for row, path in _items(table.loc[table["path"] != "", "path"]):
+            if not _exists(Path(path)):
+                yield row, f"there is no file {path}: correct the path or get the volume"
+
+
+_CHECKS: list[Callable[[pd.DataFrame], Iterator[Problem]]] = [
+    _check_misnamed_split,
+    _check_empty_cells,
+    _check_words,
+    _check_hashes,
+    _check_duplicates,
+    _check_crossing,
+    _check_shared_files,
+]
+
+
+# Small helpers -----------------------------------------------------------------------------------
+
+
+def _items(column: pd.Series) -> Iterator[tuple[int, Any]]:
+    return zip(column.index, column, strict=True)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, or a folder that may not be entered
+        return False
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    folded = {other.lower(): other for other in known}
+    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else ""
+
+
+def _short(text: str, most: int = 60) -> str:
+    return repr(text if len(text) <= most else text[: most - 1] + "…")

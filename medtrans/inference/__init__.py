@@ -1,0 +1,1 @@
+"""Translating: one volume, one file, a cohort. Start at `translator`."""

@@ -1,0 +1,1 @@
+"""The networks, and what binds them to the equations in `medtrans.diffusion`."""

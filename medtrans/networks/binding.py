@@ -1,0 +1,85 @@
+"""Networks as what `medtrans.diffusion` calls: predictors and denoisers, bound to their labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medtrans.config.denoiser import DdpmConfig, EdmConfig, FlowConfig
+from medtrans.config.schema import Pipeline
+from medtrans.diffusion import (
+    Denoiser,
+    NoisePredictor,
+    ResidualPredictor,
+    Schedule,
+    edm_denoiser,
+    flow_denoiser,
+    linear_alphas_cumprod,
+    linear_variance_schedule,
+    scaled_linear_alphas_cumprod,
+    ve_denoiser,
+    vp_denoiser,
+)
+
+
+def build_schedule(pipeline: Pipeline) -> Schedule:
+    """How much noise and residual there is at each step."""
+    d = pipeline.diffusion
+    return linear_variance_schedule(d.level, d.steps, d.first_variance, d.last_variance)
+
+
+def noise_predictor(
+    network: nn.Module, label: Tensor | None = None, source: Tensor | None = None
+) -> NoisePredictor:
+    """Bind the contrast label: what `medtrans.diffusion` calls as predict(x, time).
+
+    `source` (B, 2k + 1, H, W) is for a network that sees the source; zeros say that there is none.
+    """
+    if source is None:
+        return lambda x, time: network(x, time, label)
+    return lambda x, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def denoiser(
+    network: nn.Module,
+    pipeline: Pipeline,
+    schedule: Schedule,
+    contrast: Tensor,
+    source: Tensor | None,
+) -> Denoiser:
+    """Put the noise network, ours or one from elsewhere, behind the one interface.
+
+    Parameters
+    ----------
+    network : Module
+        As `noise_network` builds it.
+    pipeline : Pipeline
+    schedule : Schedule
+    contrast : Tensor
+        Shape (B,): the label of each image's target contrast.
+    source : Tensor or None
+        Shape (B, 2k + 1, H, W); a network that does not see the source is not shown it.
+    """
+    if pipeline.denoiser is not None:
+        return _foreign_denoiser(noise_predictor(network), pipeline.denoiser.training)
+    shown = source if pipeline.noise.sees_source else None
+    predict = noise_predictor(network, contrast, shown)
+    return ve_denoiser(predict, schedule, pipeline.noise.prediction)
+
+
+def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:
+    """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time)."""
+    return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
+
+
+def _foreign_denoiser(
+    predict: NoisePredictor, trained: DdpmConfig | EdmConfig | FlowConfig
+) -> Denoiser:
+    if isinstance(trained, EdmConfig):
+        return edm_denoiser(predict, trained.data_std)
+    if isinstance(trained, FlowConfig):
+        return flow_denoiser(predict, trained.steps)
+    linear = trained.schedule == "linear_beta"
+    alphas = linear_alphas_cumprod if linear else scaled_linear_alphas_cumprod
+    kept = alphas(trained.steps, trained.first_variance, trained.last_variance)
+    return vp_denoiser(predict, kept, trained.prediction)

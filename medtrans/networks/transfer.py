@@ -1,0 +1,74 @@
+"""The weights of a sister network: which of them fit, and whose labels they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+_ROWS = "unet.class_embedding.weight"  # one for each label, a task or contrast; none for one alone
+_TIME_BIAS = "unet.time_embed.2.bias"  # what a label's row is added to
+
+
+def relabelled(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    before: Sequence[str],
+    after: Sequence[str],
+) -> dict[str, Tensor]:
+    """Give a sister network's weights this network's labels, in this network's order.
+
+    A label that the sister did not have keeps this network's own row. For one label alone, which
+    has no row, the sister's row goes into the bias that it is added to: the answers are the same.
+
+    Parameters
+    ----------
+    network : Module
+    weights : mapping
+        The sister's state dict.
+    before, after : sequence of str
+        The sister's labels and this network's.
+    """
+    own, given = network.state_dict(), dict(weights)
+    none = torch.zeros(len(before), len(own[_TIME_BIAS]))
+    rows = dict(zip(before, given.pop(_ROWS, none), strict=True))
+    if len(after) > 1:
+        mine = zip(after, own[_ROWS], strict=True)
+        given[_ROWS] = torch.stack([rows.get(label, row) for label, row in mine])
+    elif after[0] in rows:
+        given[_TIME_BIAS] = given[_TIME_BIAS] + rows[after[0]]
+    return given
+
+
+def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a network the weights of a sister network, wherever they fit.
+
+    Inputs that the sister did not have start at zero. The weights have the network's own labels.
+    """
+    for name, goal in network.state_dict().items():
+        value = weights.get(name)
+        if value is None:
+            continue
+        if goal.shape == value.shape:
+            goal.copy_(value)
+        elif _sees_more(goal, value):
+            goal.zero_()[:, : value.shape[1]] = value
+
+
+def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of what `copy_matching` could not copy although it matters, sorted."""
+    own = network.state_dict()
+    shared = [name for name in own.keys() & weights.keys() if _fits(own[name], weights[name])]
+    names = {*own, *weights} - set(shared)
+    return sorted(names - {_ROWS})
+
+
+def _fits(goal: Tensor, value: Tensor) -> bool:
+    return goal.shape == value.shape or _sees_more(goal, value)
+
+
+def _sees_more(goal: Tensor, value: Tensor) -> bool:
+    """Whether the layer is the same convolution with more input channels."""
+    rest = [(v.shape[0], *v.shape[2:]) for v in (goal, value)]
+    return goal.ndim == value.ndim == 4 and rest[0] == rest[1] and goal.shape[1] > value.shape[1]

@@ -1,0 +1,99 @@
+"""The networks of a recipe: a time-conditioned U-Net around MONAI's DiffusionModelUNet."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from torch import Tensor, nn
+
+from medtrans.config.schema import NetworkConfig, Pipeline
+from medtrans.networks.foreign import ForeignUNet
+from medtrans.networks.group_norm import use_fast_norms
+
+
+class TimeUNet(nn.Module):
+    """A time-conditioned U-Net that works on folded pixels.
+
+    `unshuffle` x `unshuffle` pixels become channels before the first layer and pixels again after
+    the last, so that no layer runs at full resolution: on a CPU the same weights then cost a
+    quarter.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Before folding.
+    classes : int
+        How many labels (tasks or contrasts) the network tells apart; 1 takes no label.
+    config : NetworkConfig
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, classes: int, config: NetworkConfig
+    ) -> None:
+        super().__init__()
+        fold = config.unshuffle**2
+        self.classes = classes
+        self.fold = nn.PixelUnshuffle(config.unshuffle)
+        self.unfold = nn.PixelShuffle(config.unshuffle)
+        self.unet = DiffusionModelUNet(
+            spatial_dims=2,
+            in_channels=in_channels * fold,
+            out_channels=out_channels * fold,
+            channels=config.channels,
+            attention_levels=config.attention,
+            num_res_blocks=config.blocks,
+            num_head_channels=config.norm_groups,
+            norm_num_groups=config.norm_groups,
+            num_class_embeds=classes if classes > 1 else None,
+            include_fc=False,
+        )
+        use_fast_norms(self.unet)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""
+        labels = label if self.classes > 1 else None
+        folded = self.fold(x.to(self.unet.conv_in.conv.weight.dtype))
+        folded = folded.contiguous(memory_format=torch.channels_last)
+        return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels))).to(x.dtype)
+
+
+def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Copy a network for inference: its weights converted once, not at every call.
+
+    Group norms take bfloat16 images with float32 weights on the CPU, as under autocast; on CUDA
+    both have to be of one type.
+    """
+    copied = deepcopy(network).to(device, dtype).eval().requires_grad_(False)
+    if device.type == "cpu":
+        for own, original in zip(copied.modules(), network.modules(), strict=True):
+            if isinstance(own, nn.GroupNorm):
+                own.float().load_state_dict(original.state_dict())
+    return copied
+
+
+def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
+    """Build eps_theta(x, time [, contrast]): sees noisy target slices, the source only if asked."""
+    if pipeline.denoiser is not None:
+        return ForeignUNet(pipeline.denoiser.network)
+    stack = _stack(pipeline) if pipeline.noise.sees_source else 0
+    return _seeded(1 + stack, len(pipeline.targets), pipeline.network, seed)
+
+
+def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+    """r_theta(x, source, time [, task]): sees the noisy slice and the stack of source slices."""
+    return _seeded(1 + _stack(pipeline), len(pipeline.tasks), pipeline.network, seed)
+
+
+def _stack(pipeline: Pipeline) -> int:
+    return 2 * pipeline.slices.context + 1
+
+
+def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) -> TimeUNet:
+    """Build a network whose initial weights depend on `seed` alone; global state is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TimeUNet(in_channels, 1, classes, config)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

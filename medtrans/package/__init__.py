@@ -1,0 +1,1 @@
+"""Model packages: the folder that `translate` loads, which is a MONAI bundle."""

@@ -1,0 +1,349 @@
+"""The text files of a model package: metadata, configs, model card and licences.
+
+Everything but the weights. The configs name the classes of `medtrans.bundle` and parts of MONAI;
+their only expressions join paths and call `run`. `bundle_check` compares a package's configs with
+what these functions give, so that configs somebody changed are seen before MONAI evaluates them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Contrast
+from medtrans.package.card import DATA_LICENSE, LICENSE, model_card
+from medtrans.version import __version__
+
+METADATA = Path("configs") / "metadata.json"
+INFERENCE = Path("configs") / "inference.json"
+TRAIN = Path("configs") / "train.json"
+MULTI_GPU = Path("configs") / "multi_gpu_train.json"
+LOGGING = Path("configs") / "logging.conf"
+CARD = Path("docs") / "README.md"
+
+_SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+_PAPER = "Lin et al., Decoupled Residual Denoising Diffusion, CVPR 2026, arXiv:2606.01048"
+_RECIPE = "@_meta_::medtrans::pipeline"  # metadata.json is the recipe's only home
+
+LOGGING_CONF = """\
+[loggers]
+keys=root
+
+[handlers]
+keys=console
+
+[formatters]
+keys=line
+
+[logger_root]
+level=INFO
+handlers=console
+
+[handler_console]
+class=StreamHandler
+level=INFO
+formatter=line
+args=(sys.stderr,)
+
+[formatter_line]
+format=%(asctime)s %(levelname)s %(name)s: %(message)s
+"""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a person writes about a model; what is None gets a text that says so.
+
+    Attributes
+    ----------
+    card : str or None
+        docs/README.md.
+    license_text : str or None
+        LICENSE, the terms of the weights.
+    data_license : str or None
+        docs/data_license.txt, the terms of the data it was trained on.
+    version : str
+        Of the model, as 1.2.3.
+    changelog : mapping
+        Version -> what changed; must name `version`.
+    """
+
+    card: str | None = None
+    license_text: str | None = None
+    data_license: str | None = None
+    version: str = "0.1.0"
+    changelog: Mapping[str, str] = field(default_factory=lambda: {"0.1.0": "First version."})
+
+
+def package_texts(
+    name: str,
+    pipeline: Pipeline,
+    ours: Mapping[str, Any],
+    documents: Documents,
+    *,
+    has_noise: bool,
+) -> dict[Path, str]:
+    """Give every text file of a package by its path in it.
+
+    Parameters
+    ----------
+    name : str
+    pipeline : Pipeline
+    ours : mapping
+        What `metadata.json` keeps for medtrans itself.
+    documents : Documents
+    has_noise : bool
+        Whether the model has a noise stage.
+    """
+    metadata = {**monai_metadata(name, pipeline, ours["training"], documents), "medtrans": ours}
+    card = documents.card or model_card(name, pipeline, ours["training"], has_noise=has_noise)
+    return {
+        METADATA: _json(metadata),
+        **config_texts(pipeline, has_noise=has_noise),
+        CARD: card,
+        Path("docs") / "data_license.txt": documents.data_license or DATA_LICENSE,
+        Path("LICENSE"): documents.license_text or LICENSE,
+    }
+
+
+def config_texts(pipeline: Pipeline, *, has_noise: bool) -> dict[Path, str]:
+    """Give the files that MONAI's bundle runner evaluates, by their path in the package."""
+    return {
+        INFERENCE: _json(inference_config(has_noise=has_noise)),
+        TRAIN: _json(train_config(pipeline, has_noise=has_noise)),
+        MULTI_GPU: _json(multi_gpu_config()),
+        LOGGING: LOGGING_CONF,
+    }
+
+
+def inference_config(*, has_noise: bool) -> dict[str, Any]:
+    """Build configs/inference.json: translate every volume of `dataset_dir`."""
+    return {
+        "bundle_root": ".",
+        "dataset_dir": "/workspace/data",
+        "output_dir": "$@bundle_root + '/eval'",
+        "device": {"_target_": "medtrans.bundle.choose_device", "wanted": "auto"},
+        "task": None,
+        "mode": "fidelity",
+        "residual_steps": None,
+        "noise_steps": None,
+        "samples": 1,
+        "seed": 0,
+        "batch_size": None,
+        "network_def": _network(_RECIPE, has_noise=has_noise)
+        | {key: f"@{key}" for key in ("task", "mode", "residual_steps", "noise_steps", "seed")},
+        "settings": {
+            "_target_": "medtrans.bundle.Settings",
+            **{key: f"@{key}" for key in _SETTINGS},
+        },
+        "translator": {
+            "_target_": "medtrans.bundle.BundleTranslator",
+            "network": "@network_def",
+            "bundle_root": "@bundle_root",
+            "device": "@device",
+            "settings": "@settings",
+        },
+        "datalist": {"_target_": "medtrans.bundle.list_volumes", "folder": "@dataset_dir"},
+        "preprocessing": _compose(
+            _step("ReadVolumed", keys="image"),
+            _step("ToModelSpaced", keys="image", translator="@translator"),
+        ),
+        "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
+        "inferer": {"_target_": "medtrans.bundle.SliceInferer"},
+        "postprocessing": _compose(
+            _step("ToInputSpaced", keys="pred", translator="@translator"),
+            _step("WriteVolumed", keys="pred", translator="@translator", output_dir="@output_dir"),
+        ),
+        "evaluator": {
+            "_target_": "medtrans.bundle.Evaluator",
+            "dataset": "@dataset",
+            "network": "@translator",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+_SETTINGS = ("task", "mode", "residual_steps", "noise_steps", "samples", "seed", "batch_size")
+
+
+def train_config(pipeline: Pipeline, *, has_noise: bool) -> dict[str, Any]:
+    """Build configs/train.json: train both stages on `dataset_dir`/manifest.csv.
+
+    It holds the recipe whole, so that every hyper-parameter can be overridden from the command
+    line: what is trained is a new model, with a package of its own.
+    """
+    return {
+        "bundle_root": ".",
+        "dataset_dir": "/workspace/data",
+        "manifest": "$@dataset_dir + '/manifest.csv'",
+        "output_dir": "$@bundle_root + '/run'",
+        "device": {"_target_": "medtrans.bundle.choose_device", "wanted": "auto"},
+        "initial": None,
+        "stages": "all",
+        "pairs": None,
+        "seed": 0,
+        "resume": False,
+        "pipeline": pipeline.model_dump(mode="json"),
+        "network_def": _network("@pipeline", has_noise=has_noise),
+        "train": {
+            "dataset": {
+                "_target_": "medtrans.bundle.TrainingPatches",
+                "data": "@manifest",
+                "pipeline": "@pipeline",
+                "cache_dir": "$@output_dir + '/cache'",
+                "pairs": "@pairs",
+                "seed": "@seed",
+            },
+            "inferer": {"_target_": "SimpleInferer"},
+            "handlers": [{"_target_": "medtrans.bundle.TellWhereModelIs"}],
+            "trainer": {
+                "_target_": "medtrans.bundle.Trainer",
+                "max_epochs": 1,
+                "dataset": "@train::dataset",
+                "device": "@device",
+                "output_dir": "@output_dir",
+                "initial": "@initial",
+                "stages": "@stages",
+                "resume": "@resume",
+                "train_handlers": "@train::handlers",
+            },
+        },
+        "run": ["$@train::trainer.run()"],
+    }
+
+
+def multi_gpu_config() -> dict[str, Any]:
+    """Build configs/multi_gpu_train.json, laid over train.json under torchrun."""
+    return {
+        "device": {"_target_": "medtrans.bundle.own_device"},
+        "initialize": [{"_target_": "medtrans.bundle.join_processes"}],
+        "run": ["$@train::trainer.run()"],
+        "finalize": [{"_target_": "torch.distributed.destroy_process_group"}],
+    }
+
+
+def monai_metadata(
+    name: str, pipeline: Pipeline, training: Mapping[str, Any], documents: Documents
+) -> dict[str, Any]:
+    """Give the keys of metadata.json that MONAI's bundle schema asks for."""
+    tasks = ", ".join(pipeline.tasks)
+    return {
+        "schema": _SCHEMA,
+        "version": documents.version,
+        "changelog": dict(documents.changelog),
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").split("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {
+            "medtrans": __version__,
+            "nibabel": version("nibabel"),
+        },
+        "supported_apps": {},
+        "name": name.replace("_", " "),
+        "task": f"Translation of medical volumes between imaging contrasts: {tasks}",
+        "description": (
+            "Decoupled Residual Denoising Diffusion: a residual network takes a stack of source "
+            "slices to the target contrast, a noise network pulls the result onto the manifold of "
+            f"target images. Tasks: {tasks}."
+        ),
+        "authors": "the medtrans developers",
+        "copyright": f"the medtrans developers, {date.today().year}",
+        "data_source": "see docs/README.md and docs/data_license.txt",
+        "data_type": "NIfTI, DICOM, MHA or NRRD volumes",
+        "intended_use": "research; the output is synthetic and not for diagnosis",
+        "eval_metrics": dict(training.get("eval_metrics", {})),
+        "references": [_PAPER],
+        **_data_formats(pipeline),
+    }
+
+
+def _data_formats(pipeline: Pipeline) -> dict[str, Any]:
+    """Describe the translator as a whole, then the two networks inside it."""
+    stack = _stack_names(pipeline)
+    source = _image(pipeline, stack, [c.source for c in pipeline.parsed_tasks])
+    targets = [c.target for c in pipeline.parsed_tasks]
+    noisy = _image(pipeline, ["noisy target slice"], targets) | {"value_range": []}
+    change = _image(pipeline, ["source minus target"], targets) | {"value_range": [-2, 2]}
+    noise = _image(pipeline, ["standard normal noise"], targets) | {"value_range": []}
+    both = _image(pipeline, ["noisy slice", *stack], targets) | {"value_range": []}
+    result = _image(pipeline, ["synthetic target slice"], targets)
+    time, label = _numbers("time, 0 to 1000", "float32"), _numbers("which one it is", "int64")
+    return {
+        "network_data_format": {"inputs": {"image": source}, "outputs": {"pred": result}},
+        "noise_data_format": {
+            "inputs": {"image": noisy, "time": time, "label": label},
+            "outputs": {"pred": noise},
+        },
+        "residual_data_format": {
+            "inputs": {"image": both, "time": time, "label": label},
+            "outputs": {"pred": change},
+        },
+    }
+
+
+def _image(
+    pipeline: Pipeline, channels: Sequence[str], contrasts: Sequence[Contrast]
+) -> dict[str, Any]:
+    stride = pipeline.network.stride
+    modality = sorted({"CT" if contrast == "ct" else "MR" for contrast in contrasts})
+    return {
+        "type": "image",
+        "format": "magnitude",
+        "modality": " or ".join(modality),
+        "num_channels": len(channels),
+        "spatial_shape": [f"{stride}*n", f"{stride}*n"],
+        "dtype": "float32",
+        "value_range": [-1, 1],
+        "is_patch_data": False,
+        "channel_def": {str(i): name for i, name in enumerate(channels)},
+    }
+
+
+def _numbers(meaning: str, dtype: str) -> dict[str, Any]:
+    return {
+        "type": "tuples",
+        "format": "number",
+        "modality": "n/a",
+        "num_channels": 1,
+        "spatial_shape": [],
+        "dtype": dtype,
+        "value_range": [],
+        "is_patch_data": False,
+        "channel_def": {"0": meaning},
+    }
+
+
+def _stack_names(pipeline: Pipeline) -> list[str]:
+    k = pipeline.slices.context
+    return [f"source slice {d:+d}" if d else "source slice" for d in range(-k, k + 1)]
+
+
+def _network(recipe: str, *, has_noise: bool) -> dict[str, Any]:
+    return {
+        "_target_": "medtrans.bundle.TranslationNetwork",
+        "pipeline": recipe,
+        "noise_stage": has_noise,
+    }
+
+
+def _step(name: str, **arguments: str) -> dict[str, str]:
+    return {"_target_": f"medtrans.bundle.{name}", **arguments}
+
+
+def _compose(*transforms: dict[str, str]) -> dict[str, Any]:
+    return {"_target_": "Compose", "transforms": list(transforms)}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,53 @@
+"""Finding model packages and reading what they say of themselves, without loading weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medtrans.errors import PackageError
+from medtrans.package.bundle_files import METADATA
+from medtrans.system.resources import shipped
+
+DEFAULT_MODEL = "brain_mri"
+FORMAT = 1  # of the packages that this medtrans reads and writes
+
+
+def find_package(model: str | Path) -> Path:
+    """Return the folder of a shipped model's name or of a path; raises `PackageError`."""
+    named = shipped("bundles") / str(model)
+    for folder in (Path(model), named):
+        if (folder / METADATA).is_file():
+            return folder
+    if Path(model).exists():
+        raise PackageError(
+            f"{model} is not a model package: it has no {METADATA}. After training, the package "
+            "is the folder RUN/model."
+        )
+    known = ", ".join(shipped_models()) or "none"
+    raise PackageError(f"There is no model '{model}'; shipped are: {known}. Or give a folder.")
+
+
+def shipped_models() -> list[str]:
+    """Names of the model packages that come with medtrans."""
+    return sorted(path.parent.parent.name for path in shipped("bundles").glob(f"*/{METADATA}"))
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Read a package's metadata.json; raises `PackageError` when it is not one of ours."""
+    path = folder / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        ours = metadata["medtrans"]
+        if ours["format"] != FORMAT:
+            raise PackageError(
+                f"{path} has package format {ours['format']}; this medtrans reads {FORMAT}. "
+                "Install the medtrans that wrote it, or train the model again."
+            )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PackageError(
+            f"{path} is not the metadata of a medtrans model ({type(error).__name__}: {error}). "
+            "Copy the package again."
+        ) from None
+    return dict(metadata)

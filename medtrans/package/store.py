@@ -1,0 +1,268 @@
+"""Model packages: the folder that `translate` loads; a MONAI bundle.
+
+Loading runs no code from the package and unpickles nothing: the weights are safetensors, the rest
+is JSON that pydantic checks. The other files of a package (model.pt, the configs) are for MONAI's
+bundle tools; `load_package` does not open them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Mode, Task
+from medtrans.errors import ConfigError, OutputError, PackageError
+from medtrans.networks.unet import noise_network, residual_network
+from medtrans.package.bundle_files import METADATA, Documents, package_texts
+from medtrans.package.folder import DEFAULT_MODEL, FORMAT, find_package, read_metadata
+from medtrans.preprocessing.intensity import Profile
+from medtrans.system.atomic import replacing_folder
+
+# What JSON of another shape, or tensors of another network, make the code below raise.
+_MISFITS = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+WEIGHTS = Path("models") / "model.safetensors"
+RUN_MODEL = "model"  # the folder of a run that holds its model
+STATE_DICT = Path("models") / "model.pt"
+_STORED = torch.float16  # a network's worth of rounding is far below what bf16 arithmetic makes
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A loaded model.
+
+    Attributes
+    ----------
+    name : str
+    sha256 : str
+        Of the weights file.
+    pipeline : Pipeline
+        The recipe it was trained with.
+    profiles : dict
+        Target contrast -> intensity profile that outputs are given.
+    residual : Module
+    noise : Module or None
+        None when only the residual stage was trained: then fidelity mode is the only one.
+    masked_background : bool
+        Whether every source volume of its pairs had its background masked out, as skull-stripped
+        brains have.
+    """
+
+    name: str
+    sha256: str
+    pipeline: Pipeline
+    profiles: dict[str, Profile]
+    residual: nn.Module
+    noise: nn.Module | None
+    masked_background: bool
+
+    def task(self, wanted: str | None) -> Task:
+        """Return the wanted task, or the default one; raises `PackageError` if it has it not."""
+        tasks = self.pipeline.parsed_tasks
+        default = Task("t1", "t2")
+        if wanted is None:
+            return default if default in tasks else tasks[0]
+        task = Task.parse(wanted)
+        if task not in tasks:
+            raise PackageError(
+                f"The model '{self.name}' was not trained for {task}; it does "
+                f"{', '.join(map(str, tasks))}. Pick one of these with --task, or another model."
+            )
+        return task
+
+    def steps(self, mode: Mode) -> tuple[int, int]:
+        """Residual and noise steps of a mode, as its recipe has them."""
+        return self.pipeline.sampling.modes[mode]
+
+
+def save_package(
+    folder: Path,
+    *,
+    pipeline: Pipeline,
+    profiles: Mapping[str, Profile],
+    residual: Mapping[str, Tensor],
+    noise: Mapping[str, Tensor] | None,
+    masked_background: bool,
+    training: Mapping[str, Any],
+    card: str | None = None,
+    documents: Documents | None = None,
+) -> None:
+    """Write a model package, a whole MONAI bundle; replaces one that is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Its name becomes the model's name.
+    pipeline : Pipeline
+    profiles : mapping
+        Target contrast -> profile.
+    residual, noise : mapping
+        State dicts; they are stored as float16.
+    masked_background : bool
+        As in `ModelPackage`.
+    training : mapping
+        What it was trained on and how well it did: JSON values, shown by `medtrans models`.
+        Its "eval_metrics", a mapping, become the bundle's.
+    card : str, optional
+        Text of docs/README.md; by default what is known of the model.
+    documents : Documents, optional
+        The other texts a person writes (licences), the version and the changelog.
+    """
+    tensors = _prefixed(residual, noise)
+    weights = save_safetensors(tensors)
+    ours = {
+        "format": FORMAT,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "pipeline": pipeline.model_dump(mode="json"),
+        "profiles": {name: [p.low, p.high] for name, p in profiles.items()},
+        "masked_background": masked_background,
+        "training": dict(training),
+    }
+    written = documents or Documents()
+    written = written if card is None else replace(written, card=card)
+    texts = package_texts(folder.name, pipeline, ours, written, has_noise=noise is not None)
+    contents = {path: text.encode() for path, text in texts.items()}
+    contents |= {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
+    with replacing_folder(folder, anew=True) as partial:
+        for path, content in contents.items():
+            (partial / path).parent.mkdir(exist_ok=True)
+            (partial / path).write_bytes(content)
+
+
+def export_package(source: str | Path, folder: Path, documents: Documents) -> list[Path]:
+    """Write the model of a run, or a model package, as a bundle of its own.
+
+    Parameters
+    ----------
+    source : str or Path
+        A run's folder, a model package's folder or a shipped model's name.
+    folder : Path
+        New or empty; its name becomes the model's name.
+    documents : Documents
+
+    Returns
+    -------
+    list of Path
+        The bundle's files.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputError(f"{folder} is not empty. Name a new folder for the bundle.")
+    trained = Path(source) / RUN_MODEL
+    found = trained if (trained / METADATA).is_file() else find_package(source)
+    package = load_package(found)
+    save_package(
+        folder,
+        pipeline=package.pipeline,
+        profiles=package.profiles,
+        residual=package.residual.state_dict(),
+        noise=None if package.noise is None else package.noise.state_dict(),
+        masked_background=package.masked_background,
+        training=read_metadata(found)["medtrans"]["training"],
+        documents=documents,
+    )
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
+    """Load a model by name or folder, and check its weights against the recorded hash.
+
+    Raises
+    ------
+    PackageError
+        When there is no such model, or it is incomplete or damaged.
+    """
+    folder = find_package(model)
+    ours = read_metadata(folder)["medtrans"]
+    data = _read_weights(folder / WEIGHTS, ours)
+    try:
+        pipeline = pipeline_from_dict(ours["pipeline"], str(folder / METADATA))
+        profiles = {name: Profile(*map(float, pair)) for name, pair in ours["profiles"].items()}
+        tensors = load_safetensors(data)
+        residual = _filled(residual_network, pipeline, tensors, "residual.")
+        has_noise = any(key.startswith("noise.") for key in tensors)
+        noise = _filled(noise_network, pipeline, tensors, "noise.") if has_noise else None
+    except (*_MISFITS, ConfigError, SafetensorError) as error:
+        raise PackageError(
+            f"The model package {folder} does not fit together: {_reason(error)} "
+            "Copy or export it again."
+        ) from None
+    missing = [target for target in pipeline.targets if target not in profiles]
+    if missing:
+        raise PackageError(f"{folder / METADATA} lacks the intensity profile of {missing[0]}.")
+    place = folder.resolve()
+    # Every run's model lies in RUN/model, so that alone would tell none from another.
+    name = f"{place.parent.name}/{place.name}" if place.name == RUN_MODEL else place.name
+    return ModelPackage(
+        name,
+        ours["weights_sha256"],
+        pipeline,
+        profiles,
+        residual,
+        noise,
+        bool(ours.get("masked_background", False)),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Pick the line that says what is wrong; torch heads its list with a line that does not."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[1 if isinstance(error, RuntimeError) and len(lines) > 1 else 0].strip()
+
+
+def _read_weights(path: Path, ours: Mapping[str, Any]) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read ({error.strerror}).") from None
+    found, expected = hashlib.sha256(data).hexdigest(), ours.get("weights_sha256")
+    if found != expected:
+        raise PackageError(
+            f"{path} has sha256 {found[:16]}…, but the package's metadata says "
+            f"{str(expected)[:16]}…: the weights were changed or damaged. Copy the package again."
+        )
+    return data
+
+
+def _prefixed(
+    residual: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    stages = {"residual": residual, **({"noise": noise} if noise is not None else {})}
+    return {
+        f"{stage}.{key}": value.detach().cpu().to(_STORED).contiguous()
+        for stage, weights in stages.items()
+        for key, value in weights.items()
+    }
+
+
+def _state_dict(tensors: Mapping[str, Tensor]) -> bytes:
+    """Give models/model.pt, which MONAI's tools load with weights_only=True."""
+    content = io.BytesIO()
+    torch.save(dict(tensors), content)
+    return content.getvalue()
+
+
+def _filled(
+    build: Callable[[Pipeline, int], nn.Module],
+    pipeline: Pipeline,
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+) -> nn.Module:
+    own = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
+    # On meta nothing is allocated: a recipe that asks for more than the weights hold costs nothing.
+    with torch.device("meta"):
+        network = build(pipeline, 0)
+    network.load_state_dict(own, assign=True)  # strict
+    network.float()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""A volume as the networks see it, and the way back."""

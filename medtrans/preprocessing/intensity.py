@@ -1,0 +1,66 @@
+"""The intensity profile: how a contrast's values become [-1, 1] and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtrans.config.schema import PercentileScale, WindowScale
+from medtrans.errors import FileError
+from medtrans.preprocessing.foreground import Mask
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A linear map of `low` … `high` onto [-1, 1].
+
+    Attributes
+    ----------
+    low, high : float
+        In the volume's own unit (HU for CT, arbitrary for MR).
+    """
+
+    low: float
+    high: float
+
+    def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map to [-1, 1]; values beyond the profile are clipped."""
+        scaled = np.asarray(values, dtype=np.float32) - np.float32(self.low)
+        scaled *= np.float32(2 / (self.high - self.low))  # in place: a volume may be large
+        scaled -= np.float32(1)
+        np.clip(scaled, -1, 1, out=scaled)
+        return scaled
+
+    def restore(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map [-1, 1] back; values beyond are clipped."""
+        share = np.clip(np.asarray(values, dtype=np.float32), -1, 1)
+        share += np.float32(1)
+        share *= np.float32(0.5)
+        share *= np.float32(self.high - self.low)
+        share += np.float32(self.low)
+        return share
+
+
+def measure_profile(
+    image: NDArray[np.float32], mask: Mask, scale: PercentileScale | WindowScale
+) -> Profile:
+    """Take a volume's profile: the recipe's window, or percentiles of its foreground."""
+    if isinstance(scale, WindowScale):
+        return Profile(*scale.window_hu)
+    low, high = np.percentile(image[mask], [scale.lower, scale.upper], overwrite_input=True)
+    if not high > low:
+        raise FileError(
+            f"The foreground's {scale.lower:g}th and {scale.upper:g}th percentiles are both "
+            f"{low:g}: the image has no contrast to translate."
+        )
+    return Profile(float(low), float(high))
+
+
+def typical_profile(profiles: Iterable[Profile]) -> Profile:
+    """Return the median of a training set's profiles: the scale that outputs are given."""
+    table = np.array([(p.low, p.high) for p in profiles])
+    low, high = np.median(table, axis=0)
+    return Profile(float(low), float(high))

@@ -1,0 +1,122 @@
+"""Volumes into slices and back.
+
+A slice plan says along which axis a volume is cut and how many neighbours the network sees on
+each side. `cut` and `reassemble` are exact inverses, whatever the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtrans.config.schema import Pipeline
+
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
+Voxels = NDArray[np.float32]
+Voxel = TypeVar("Voxel", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """How a volume in RAS is cut.
+
+    Attributes
+    ----------
+    axis : int
+        0 sagittal, 1 coronal, 2 axial.
+    context : int
+        k neighbours on each side: 2k + 1 source slices for one target slice; 0 is plain 2D.
+    """
+
+    axis: int
+    context: int
+
+
+def plan_slices(
+    pipeline: Pipeline, shape: Sequence[int], axes: Sequence[str] = ()
+) -> list[SlicePlan]:
+    """Return the plans for a volume of this shape: the recipe's, or one for each of `axes`.
+
+    A volume that is a single slice is cut across that slice, whatever axis is named.
+    """
+    singletons = [axis for axis, size in enumerate(shape) if size == 1]
+    named = [AXES[name] for name in axes or (pipeline.slices.axis,)]
+    chosen = singletons if len(singletons) == 1 else named
+    return [SlicePlan(axis, pipeline.slices.context) for axis in chosen]
+
+
+def cut(volume: NDArray[Voxel], plan: SlicePlan) -> NDArray[Voxel]:
+    """(X, Y, Z) -> (slices, height, width), a view."""
+    return np.moveaxis(volume, plan.axis, 0)
+
+
+def reassemble(
+    slices: Voxels, indices: Sequence[int], shape: Sequence[int], plan: SlicePlan, background: float
+) -> Voxels:
+    """Put slices back where they came from.
+
+    Parameters
+    ----------
+    slices : array of float32
+        Shape (n, height, width).
+    indices : sequence of int
+        Where each slice belongs along the plan's axis.
+    shape : sequence of int
+        Shape (X, Y, Z) of the volume.
+    plan : SlicePlan
+    background : float
+        Fills the slices that were not sampled.
+
+    Returns
+    -------
+    array of float32
+        Shape `shape`; the slices' voxels bit for bit.
+    """
+    volume = np.full(tuple(shape), background, dtype=np.float32)
+    place(slices, indices, volume, plan)
+    return volume
+
+
+def place(slices: Voxels, indices: Sequence[int], volume: Voxels, plan: SlicePlan) -> None:
+    """Put slices (n, height, width) where they belong in `volume`, in place."""
+    cut(volume, plan)[list(indices)] = slices
+
+
+def neighbours(index: int, count: int, context: int) -> list[int]:
+    """Return the 2k + 1 slice positions around `index`, repeating the volume's end slices."""
+    return [min(max(index + d, 0), count - 1) for d in range(-context, context + 1)]
+
+
+def occupied(image: Voxels, plan: SlicePlan) -> list[int]:
+    """Return the slices that are not all background: the only ones trained on and sampled.
+
+    Parameters
+    ----------
+    image : array of float32
+        Shape (X, Y, Z), in [-1, 1] with -1 as background.
+    plan : SlicePlan
+    """
+    return [int(i) for i in np.flatnonzero((cut(image, plan) > -1).any(axis=(1, 2)))]
+
+
+def stacks(
+    volume: Voxels, plan: SlicePlan, indices: Sequence[int], batch_size: int
+) -> Iterator[tuple[list[int], Voxels]]:
+    """Yield batches of source stacks.
+
+    Yields
+    ------
+    indices : list of int
+        At most `batch_size` of the given positions, in order.
+    stack : array of float32
+        Shape (batch, 2k + 1, height, width): each slice between its neighbours.
+    """
+    slices = cut(volume, plan)
+    for start in range(0, len(indices), batch_size):
+        chosen = list(indices[start : start + batch_size])
+        rows = [neighbours(i, len(slices), plan.context) for i in chosen]
+        yield chosen, np.ascontiguousarray(slices[np.array(rows)], dtype=np.float32)

@@ -1,0 +1,109 @@
+"""Slices laid out as a picture, in the radiological convention's orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from medtrans.system.atomic import replacing
+
+_GAP = 4
+_CAPTION = 22
+_INK = 235
+
+
+def save_grid(
+    path: Path,
+    rows: Sequence[Sequence[NDArray[np.float32]]],
+    captions: Sequence[str],
+    scale: int = 1,
+) -> None:
+    """Write a PNG of image tiles.
+
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of rows of arrays
+        Each (height, width) in [0, 1]; every tile is shown upright as given. Tiles of a row may
+        differ in size from those of other rows.
+    captions : sequence of str
+        One above each column.
+    scale : int
+        Integer enlargement.
+    """
+    tiles = [[_tile(tile, scale) for tile in row] for row in rows]
+    widths = [max(row[c].width for row in tiles) for c in range(len(captions))]
+    heights = [max(tile.height for tile in row) for row in tiles]
+    width = sum(widths) + _GAP * (len(widths) + 1)
+    canvas = Image.new("L", (width, sum(heights) + _GAP * (len(heights) + 1) + _CAPTION), 0)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=14)
+    left = _GAP
+    for column, caption in enumerate(captions):
+        draw.text((left + 2, 3), caption, fill=_INK, font=font)
+        top = _CAPTION + _GAP
+        for row, height in zip(tiles, heights, strict=True):
+            canvas.paste(row[column], (left, top))
+            top += height + _GAP
+        left += widths[column] + _GAP
+    with replacing(path) as partial:
+        canvas.save(partial, format="PNG")
+
+
+def save_curves(
+    path: Path, x: Sequence[float], curves: Mapping[str, Sequence[float]], marked: float
+) -> None:
+    """Write a PNG of curves with values in [0, 1] over a logarithmic axis.
+
+    Parameters
+    ----------
+    path : Path
+    x : sequence of float
+        Above 0, rising.
+    curves : mapping
+        Name -> values at `x`; the last one is drawn thickest.
+    marked : float
+        Gets a vertical line.
+    """
+    width, height, margin = 640, 400, 48
+    canvas = Image.new("L", (width, height), 255)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=13)
+    low, span = np.log(x[0]), max(float(np.log(x[-1] / x[0])), 1e-9)
+
+    def place(at: float, value: float) -> tuple[float, float]:
+        across = margin + (width - 2 * margin) * float(np.log(at) - low) / span
+        return across, height - margin - (height - 2 * margin) * value
+
+    draw.line([place(x[0], 1), place(x[0], 0), place(x[-1], 0)], fill=0)
+    draw.line([place(marked, 0), place(marked, 1)], fill=190, width=2)
+    for at in x:
+        across, down = place(at, 0)
+        draw.text((across - 8, down + 6), f"{at:g}", fill=0, font=ImageFont.load_default(size=10))
+    for number, (name, values) in enumerate(curves.items()):
+        last = number == len(curves) - 1
+        ink = 0 if last else 90 + 70 * number
+        points = [place(*point) for point in zip(x, values, strict=True)]
+        draw.line(points, fill=ink, width=4 if last else 2)
+        draw.text((margin + 150 * number, 12), name, fill=ink, font=font)
+    with replacing(path) as partial:
+        canvas.save(partial, format="PNG")
+
+
+def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn a plane of a RAS volume, indexed (right or anterior, anterior or superior), for viewing.
+
+    The second axis points up; the first runs from the viewer's right to left, so that the
+    patient's right is on the left, as radiologists hold it.
+    """
+    return np.flip(plane.T, (0, 1))
+
+
+def _tile(values: NDArray[np.float32], scale: int) -> Image.Image:
+    grey = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
+    tile = Image.fromarray(grey)
+    return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.BICUBIC)

@@ -1,0 +1,1 @@
+"""What the operating system has to do with it: files, devices, signals, progress."""

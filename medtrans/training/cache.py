@@ -1,0 +1,210 @@
+"""Preprocessed volumes on disk, from which slices are read at random.
+
+Each volume is preprocessed once and kept as one .npy file in slice order, opened as a memory map:
+reading a patch touches only its pages, workers share the system's page cache, and no volume
+has to fit in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtrans.config.schema import Pipeline
+from medtrans.data.manifest import Entry
+from medtrans.preprocessing.foreground import constant_background
+from medtrans.preprocessing.intensity import Profile
+from medtrans.preprocessing.model_space import to_model_space
+from medtrans.preprocessing.slices import SlicePlan, cut, neighbours, occupied, plan_slices
+from medtrans.system.atomic import replacing
+from medtrans.volumes import read_volume
+
+_FORMAT = 1  # raise when the files' meaning changes, so that old ones are made anew
+
+
+class Grid(NamedTuple):
+    """A voxel grid: shape (X, Y, Z) and affine (4, 4), voxel to RAS mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CachedVolume:
+    """One preprocessed volume.
+
+    Attributes
+    ----------
+    path : Path
+        A .npy file of float32, shape (slices, height, width), in [-1, 1].
+    shape : tuple of int
+        (slices, height, width).
+    box : tuple of slice bounds
+        ((top, bottom), (left, right)) of the foreground in-plane, ends exclusive.
+    occupied : tuple of int
+        The slices that have foreground.
+    profile : Profile
+        What the intensities were mapped with.
+    affine : tuple of tuple of float
+        Of the preprocessed volume in RAS, before cutting.
+    axis : int
+        Which RAS axis it was cut along.
+    masked : bool
+        Whether the input's background was masked out, as in a skull-stripped volume.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    box: tuple[tuple[int, int], tuple[int, int]]
+    occupied: tuple[int, ...]
+    profile: Profile
+    affine: tuple[tuple[float, ...], ...]
+    axis: int
+    masked: bool
+
+    @property
+    def grid(self) -> Grid:
+        """The preprocessed volume's grid in RAS."""
+        slices, *plane = self.shape
+        plane.insert(self.axis, slices)
+        return Grid((plane[0], plane[1], plane[2]), np.array(self.affine))
+
+    def patch(
+        self, index: int, corner: tuple[int, int], size: tuple[int, int], context: int
+    ) -> NDArray[np.float32]:
+        """Read slice `index` with its neighbours; what lies outside the volume is background.
+
+        Parameters
+        ----------
+        index : int
+        corner : (top, left)
+            May be negative.
+        size : (height, width)
+        context : int
+            Neighbours on each side.
+
+        Returns
+        -------
+        array of float32
+            Shape (2 * context + 1, height, width).
+        """
+        rows = neighbours(index, self.shape[0], context)
+        out = np.full((len(rows), *size), -1, dtype=np.float32)
+        bounds = [_overlap(c, s, n) for c, s, n in zip(corner, size, self.shape[1:], strict=True)]
+        (y0, y1), (x0, x1) = bounds
+        inside = np.s_[y0 - corner[0] : y1 - corner[0], x0 - corner[1] : x1 - corner[1]]
+        voxels = _opened(self.path, self.path.stat().st_mtime_ns)
+        for row, position in enumerate(rows):
+            out[row][inside] = voxels[position, y0:y1, x0:x1]
+        return out
+
+
+class VolumeCache:
+    """A folder of preprocessed volumes, filled on demand.
+
+    Parameters
+    ----------
+    folder : Path
+    pipeline : Pipeline
+        Volumes preprocessed by a different recipe live beside each other under other names.
+    """
+
+    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
+        self.folder = folder
+        self.pipeline = pipeline
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the entry's volume is already prepared."""
+        return self._stem(entry).with_suffix(".json").is_file()
+
+    def get(self, entry: Entry) -> CachedVolume:
+        """Return the preprocessed volume of a manifest's entry, preparing it when missing."""
+        stem = self._stem(entry)
+        index = stem.with_suffix(".json")
+        if not index.is_file():
+            self._prepare(entry, stem)
+        return _from_json(stem.with_suffix(".npy"), json.loads(index.read_text(encoding="utf-8")))
+
+    def _stem(self, entry: Entry) -> Path:
+        return self.folder / f"{entry.contrast}-{self._key(entry)}"
+
+    def _key(self, entry: Entry) -> str:
+        """Hash what the preprocessed voxels depend on."""
+        state = entry.path.stat()
+        facts = [
+            _FORMAT,
+            str(entry.path.resolve()),
+            state.st_size,
+            state.st_mtime_ns,
+            self.pipeline.volume.model_dump(),
+            self.pipeline.slices.axis,
+            self.pipeline.contrasts[entry.contrast].model_dump(),
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+    def _prepare(self, entry: Entry, stem: Path) -> None:
+        volume = read_volume(entry.path)
+        space = to_model_space(volume, entry.contrast, self.pipeline)
+        masked = constant_background(volume.numpy()) is not None
+        image, mask = space.image.numpy()[0], space.mask.numpy()[0]
+        [plan] = plan_slices(self.pipeline, image.shape)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
+            np.save(file, np.ascontiguousarray(cut(image, plan)))
+        index = _describe(image, mask, plan, space.profile, np.asarray(space.image.affine))
+        index["masked"] = masked
+        with replacing(stem.with_suffix(".json")) as partial:
+            partial.write_text(json.dumps(index), encoding="utf-8")
+
+
+def _describe(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    plan: SlicePlan,
+    profile: Profile,
+    affine: NDArray[np.float64],
+) -> dict[str, Any]:
+    flat = np.asarray(cut(mask, plan).any(axis=0))
+    spans = [np.flatnonzero(flat.any(axis=other)) for other in (1, 0)]
+    return {
+        "shape": cut(image, plan).shape,
+        "box": [[int(span[0]), int(span[-1]) + 1] for span in spans],
+        "occupied": occupied(image, plan),
+        "profile": [profile.low, profile.high],
+        "affine": affine.tolist(),
+        "axis": plan.axis,
+    }
+
+
+def _from_json(path: Path, index: dict[str, Any]) -> CachedVolume:
+    top, left = index["box"]
+    slices, height, width = index["shape"]
+    return CachedVolume(
+        path,
+        (slices, height, width),
+        ((top[0], top[1]), (left[0], left[1])),
+        tuple(index["occupied"]),
+        Profile(*index["profile"]),
+        tuple(tuple(row) for row in index["affine"]),
+        index["axis"],
+        index["masked"],
+    )
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: Path, _modified_ns: int) -> NDArray[np.float32]:
+    """Map a .npy file; once a process, since opening takes longer than reading a patch."""
+    voxels: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return voxels.view(np.ndarray)  # slicing a memmap costs several times as much
+
+
+def _overlap(corner: int, size: int, limit: int) -> tuple[int, int]:
+    start = min(max(corner, 0), limit)
+    return start, max(min(corner + size, limit), start)

@@ -1,0 +1,1 @@
+"""DICOM series in and out; `dataset` is the only home of pydicom."""

@@ -1,0 +1,192 @@
+"""Many volumes with one model, and the pictures of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medtrans.data.manifest import Manifest
+from medtrans.errors import Interrupted, OutputError, UnreadableFileError, UsageError
+from medtrans.inference.cohort import Job, jobs_from_inputs, jobs_from_manifest, translate_cohort
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
+from medtrans.report.page import save_html, save_picture
+from medtrans.report.pictures import save_grid, upright
+from tests import helpers
+
+
+@pytest.fixture(scope="module")
+def translator(identity_model: Path) -> Translator:
+    return Translator.load(identity_model, "cpu")
+
+
+@pytest.fixture
+def heads(tmp_path: Path) -> list[Path]:
+    image, affine = helpers.head()
+    return [helpers.write_nifti(tmp_path / f"{n}.nii.gz", image, affine) for n in "ab"]
+
+
+class TestJobs:
+    def test_files(self, heads: list[Path], tmp_path: Path) -> None:
+        assert jobs_from_inputs(heads[:1], None) == [Job(heads[0], None)]
+        out = tmp_path / "deep" / "out"
+        assert jobs_from_inputs(heads, out) == [Job(path, out) for path in heads]
+        assert out.is_dir()
+
+    def test_one_file_goes_where_it_is_told(self, heads: list[Path], tmp_path: Path) -> None:
+        out = tmp_path / "named.nii.gz"
+        assert jobs_from_inputs(heads[:1], out) == [Job(heads[0], out)]
+        assert not out.exists()
+
+    def test_folder_stands_for_its_volumes_without_earlier_results(
+        self, heads: list[Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "a_t2-synthetic.nii.gz").write_bytes(b"")
+        (tmp_path / "notes.txt").write_text("")
+        assert [job.path for job in jobs_from_inputs([tmp_path], None)] == heads
+
+    def test_folder_without_volumes_is_left_to_the_dicom_reader(self, tmp_path: Path) -> None:
+        assert jobs_from_inputs([tmp_path], None) == [Job(tmp_path, None)]
+
+    def test_nothing(self) -> None:
+        with pytest.raises(UsageError, match="No input"):
+            jobs_from_inputs([], None)
+
+    def test_a_file_for_several(self, heads: list[Path], tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="2 inputs"):
+            jobs_from_inputs(heads[:2], tmp_path / "one.nii.gz")
+        assert not (tmp_path / "one.nii.gz").exists()
+
+    def test_out_that_cannot_be_made(self, heads: list[Path], tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("taken")
+        with pytest.raises(OutputError, match="cannot be made"):
+            jobs_from_inputs(heads, tmp_path / "file" / "out")
+
+    def test_manifest(self, cohort: Path, tmp_path: Path) -> None:
+        jobs = jobs_from_manifest(Manifest.read(cohort), "t1", tmp_path / "out")
+        assert [job.out for job in jobs] == [tmp_path / "out" / f"sub-00{n}" for n in (1, 2, 3)]
+        assert all(job.path.name == "t1.nii.gz" for job in jobs)
+        with pytest.raises(UsageError, match="lists no flair volume"):
+            jobs_from_manifest(Manifest.read(cohort), "flair", tmp_path / "out")
+
+
+class TestTranslate:
+    def test_results_in_order(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        done: list[Any] = []
+        results = translate_cohort(
+            translator,
+            jobs_from_inputs(heads, out),
+            Settings(),
+            strict=False,
+            on_done=lambda job, result: done.append((job.path, result)),
+        )
+        assert [path for path, _ in done] == heads
+        assert [result for _, result in done] == results
+        names = sorted(path.name for path in out.glob("*.nii.gz"))
+        assert names == ["a_t2-synthetic.nii.gz", "b_t2-synthetic.nii.gz"]
+
+    def test_one_failure_does_not_stop_the_others(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        heads[0].write_text("not an image")
+        jobs = jobs_from_inputs(heads, tmp_path / "out")
+        results = translate_cohort(
+            translator, jobs, Settings(), strict=False, on_done=lambda *_: None
+        )
+        assert isinstance(results[0], UnreadableFileError)
+        assert results[1].outputs[0].is_file()
+
+    def test_strict_stops(self, translator: Translator, heads: list[Path], tmp_path: Path) -> None:
+        heads[0].write_text("not an image")
+        jobs = jobs_from_inputs(heads, tmp_path / "out")
+        with pytest.raises(UnreadableFileError):
+            translate_cohort(translator, jobs, Settings(), strict=True, on_done=lambda *_: None)
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_stopping_is_not_a_failure_of_one_volume(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        def stop(done: int, total: int) -> None:
+            raise Interrupted("stop")
+
+        jobs = jobs_from_inputs(heads, tmp_path / "out")
+        with pytest.raises(Interrupted):
+            translate_cohort(
+                translator,
+                jobs,
+                Settings(),
+                strict=False,
+                on_done=lambda *_: None,
+                on_slices=stop,
+            )
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_same_names_do_not_overwrite_each_other(self, tmp_path: Path) -> None:
+        paths = []
+        for subject in ("x", "y"):
+            (tmp_path / subject).mkdir()
+            paths.append(helpers.write_nifti(tmp_path / subject / "t1.nii.gz", *helpers.head()))
+        with pytest.raises(UsageError, match="same name"):
+            jobs_from_inputs(paths, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        assert len(jobs_from_inputs(paths, None)) == 2
+
+
+class TestPictures:
+    def test_grid_shows_every_tile_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "grid.png"
+        tiles = [np.full((10, 12), v, dtype=np.float32) for v in (0.2, 0.4, 0.6, 0.8)]
+        save_grid(path, [tiles[:2], tiles[2:]], ["a", "b"], scale=2)
+        pixels = np.asarray(Image.open(path))
+        for value in (51, 102, 153, 204):
+            assert (pixels == value).sum() >= 20 * 24
+        assert [p.name for p in tmp_path.iterdir()] == ["grid.png"]
+
+    def test_values_outside_the_range_and_nan(self, tmp_path: Path) -> None:
+        tile = np.array([[-3, 4], [np.nan, 1]], dtype=np.float32)
+        save_grid(tmp_path / "g.png", [[tile]], [""])
+        assert (tmp_path / "g.png").stat().st_size > 0
+
+    def test_upright_has_superior_on_top_and_right_on_the_left(self) -> None:
+        plane = np.zeros((4, 6), dtype=np.float32)
+        plane[3, 5] = 1  # right, superior
+        shown = upright(plane)
+        assert shown.shape == (6, 4)
+        assert shown[0, 0] == 1
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+    def test_a_volume_is_shown_the_same_however_it_is_stored(
+        self, tmp_path: Path, order: tuple[int, ...]
+    ) -> None:
+        image, affine = helpers.head(shape=(24, 28, 20))
+        plain = tmp_path / "plain.png"
+        save_picture(plain, {"T1": helpers.volume(image, affine)})
+        stored = helpers.stored_as(image, affine, order, (-1, 1, -1))
+        other = tmp_path / "other.png"
+        save_picture(other, {"T1": helpers.volume(*stored)})
+        assert np.array_equal(np.asarray(Image.open(plain)), np.asarray(Image.open(other)))
+
+    def test_a_single_slice(self, tmp_path: Path) -> None:
+        plane = helpers.marked_head()[:, :, 4:5]
+        save_picture(tmp_path / "p.png", {"a": helpers.volume(plane), "b": helpers.volume(plane)})
+        assert Image.open(tmp_path / "p.png").width > 20
+
+    def test_page_is_one_file_and_escapes(self, tmp_path: Path) -> None:
+        tile = np.zeros((8, 8), dtype=np.float32)
+        save_grid(tmp_path / "p.png", [[tile]], [""])
+        sections = {"Facts": {"model": "<script>"}, "Warnings": ["a < b"], "None": []}
+        save_html(tmp_path / "p.html", "T1 & T2", tmp_path / "p.png", sections)
+        page = (tmp_path / "p.html").read_text()
+        assert "<script>" not in page
+        assert "&lt;script&gt;" in page
+        assert "T1 &amp; T2" in page
+        assert "Synthetic image" in page
+        assert 'src="data:image/png;base64,' in page
+        assert "http" not in page
