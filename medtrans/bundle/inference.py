@@ -22,7 +22,6 @@ from medtrans.config.terms import Mode
 from medtrans.diffusion import Steps, slice_noise, translate
 from medtrans.errors import MedtransError, PackageError
 from medtrans.inference.cohort import jobs_from_inputs
-from medtrans.inference.sampling import Voxels
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Prepared, Translation, Translator
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
@@ -32,6 +31,7 @@ from medtrans.system.atomic import make_folder
 from medtrans.system.devices import choose_device
 from medtrans.system.progress import say
 from medtrans.volumes import Source, output_path, read_volume, write_volume
+from medtrans.volumes.voxels import Voxels
 
 _TILE = 256  # pixels; larger slices repeat the fixed noise
 Item = dict[str, Any]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float32]
+from medtrans.volumes.voxels import Voxels
+
 _BINS = 256
 
 
@@ -26,7 +27,7 @@ class ToneCurve:
     values: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, pairs: Iterable[tuple[Values, Values]]) -> ToneCurve:
+    def fit(cls, pairs: Iterable[tuple[Voxels, Voxels]]) -> ToneCurve:
         """Fit to voxels (source, target), flat and of the foreground only, on [-1, 1]."""
         edges = np.linspace(-1, 1, _BINS + 1)
         total, count = np.zeros(_BINS), np.zeros(_BINS)
@@ -37,6 +38,6 @@ class ToneCurve:
         centres = (edges[1:] + edges[:-1]) / 2
         return cls(centres[filled], total[filled] / count[filled])
 
-    def __call__(self, source: Values) -> Values:
+    def __call__(self, source: Voxels) -> Voxels:
         """Map intensities; beyond the fitted range the ends are held."""
         return np.interp(source, self.levels, self.values).astype(np.float32)

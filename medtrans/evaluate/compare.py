@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from monai.data import MetaTensor
-from numpy.typing import NDArray
 
 from medtrans.config.schema import PercentileScale, Pipeline
 from medtrans.config.terms import Contrast, Task
@@ -20,14 +19,13 @@ from medtrans.evaluate.metrics import linear_fit, similarity, unit_scale
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
-from medtrans.preprocessing.foreground import Mask, find_foreground
+from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.intensity import Profile, measure_profile
 from medtrans.preprocessing.slices import AXES
 from medtrans.system.progress import say
 from medtrans.volumes import read_volume, require_same_grid
 from medtrans.volumes.contrast import in_hu
-
-Values = NDArray[np.float32]
+from medtrans.volumes.voxels import Mask, Voxels
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def evaluate_model(
 
 
 def score(
-    predicted: Values,
-    reference: Values,
+    predicted: Voxels,
+    reference: Voxels,
     mask: Mask,
     window: Profile | None = None,
     axis: int = 2,
@@ -138,7 +136,7 @@ def summarise(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in means.to_dict("records")]
 
 
-def _scores(found: Values, truth: Values, mask: Mask, axis: int) -> dict[str, float]:
+def _scores(found: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:
     scores = similarity(found, truth, mask).as_dict()
     scores["high_frequency_ratio"] = high_frequency_ratio(found, truth, mask, axis)
     between = slice_ratio(found, truth, mask, axis)
@@ -169,7 +167,7 @@ def _predictions(
     translator: Translator,
     all_settings: list[Settings],
     curve: ToneCurve | None,
-) -> Iterator[tuple[str, Values]]:
+) -> Iterator[tuple[str, Voxels]]:
     pipeline = translator.package.pipeline
     yield "identity", case.source.numpy()
     if curve is not None:
@@ -182,7 +180,7 @@ def _predictions(
 
 
 def _fit_tone_curve(pairs: list[Pair], task: Task, pipeline: Pipeline) -> ToneCurve | None:
-    def voxels() -> Iterator[tuple[Values, Values]]:
+    def voxels() -> Iterator[tuple[Voxels, Voxels]]:
         for case in _cases(pairs):
             source = _normalised(case.source, task.source, pipeline)
             target = _normalised(case.target, task.target, pipeline)
@@ -191,7 +189,7 @@ def _fit_tone_curve(pairs: list[Pair], task: Task, pipeline: Pipeline) -> ToneCu
     return ToneCurve.fit(voxels()) if pairs else None
 
 
-def _normalised(volume: MetaTensor, contrast: Contrast, pipeline: Pipeline) -> Values:
+def _normalised(volume: MetaTensor, contrast: Contrast, pipeline: Pipeline) -> Voxels:
     values = volume.numpy()
     scale = pipeline.contrasts[contrast]
     return measure_profile(values, find_foreground(values), scale).normalise(values)

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from medtrans.preprocessing.foreground import Mask
-
-Values = NDArray[np.float32]
+from medtrans.volumes.voxels import Mask, Voxels
 
 _UPPER_PERCENTILE = 99.5  # of the foreground: what counts as white when MR volumes are compared
 
@@ -27,7 +25,7 @@ class Similarity:
         return asdict(self)
 
 
-def similarity(predicted: Values, reference: Values, mask: Mask) -> Similarity:
+def similarity(predicted: Voxels, reference: Voxels, mask: Mask) -> Similarity:
     """Compare two images of the same shape, (H, W) or (X, Y, Z), on a [0, 1] scale.
 
     SSIM is skimage's with a 7-wide window, averaged over the mask's voxels.
@@ -43,19 +41,19 @@ def similarity(predicted: Values, reference: Values, mask: Mask) -> Similarity:
     )
 
 
-def psnr(predicted: Values, reference: Values, mask: Mask) -> float:
+def psnr(predicted: Voxels, reference: Voxels, mask: Mask) -> float:
     """Peak signal-to-noise ratio in dB inside a mask, for images on a [0, 1] scale."""
     difference = predicted[mask].astype(np.float64) - reference[mask]
     return float(-10 * np.log10(max(float(np.mean(difference**2)), 1e-12)))
 
 
-def unit_scale(values: Values, mask: Mask) -> Values:
+def unit_scale(values: Voxels, mask: Mask) -> Voxels:
     """Divide by the foreground's 99.5th percentile: MR intensities have no unit of their own."""
     white = max(float(np.percentile(values[mask], _UPPER_PERCENTILE)), 1e-6)
     return np.asarray(values / np.float32(white), dtype=np.float32)
 
 
-def linear_fit(predicted: Values, reference: Values, mask: Mask) -> Values:
+def linear_fit(predicted: Voxels, reference: Voxels, mask: Mask) -> Voxels:
     """Scale and shift a prediction to fit the reference best, by least squares in the mask.
 
     Takes the two scanners' different gains out of the comparison; what is left is structure.

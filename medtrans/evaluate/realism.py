@@ -4,7 +4,7 @@ The kernel distance of KID (Bińkowski et al., arXiv 1801.01401), the unbiased s
 cubic polynomial kernel, but on the features of a fixed random network in place of Inception's:
 nothing is downloaded, and nothing was learnt from photographs. Random convolutions with ReLU keep
 enough of an image's statistics to tell blur, noise and wrong texture (Ustyuzhaninov et al., arXiv
-1606.00021, made textures with them); they do not know anatomy. Values compare only with values of
+1606.00021, made textures with them); they do not know anatomy. Voxels compare only with values of
 this module, on the same kind of images and at the same pixel size.
 """
 
@@ -14,11 +14,10 @@ from functools import cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Values = NDArray[np.float32]
+from medtrans.volumes.voxels import Voxels
 
 _PATCH = 32  # pixels: what one feature vector describes
 _SCALES = (1, 2, 4)  # each is looked at after averaging over so many pixels
@@ -28,7 +27,7 @@ _INSIDE = 0.5  # share of a patch that must not be background
 _BATCH = 128
 
 
-def realism_distance(predicted: Values, reference: Values, seed: int = 0) -> float:
+def realism_distance(predicted: Voxels, reference: Voxels, seed: int = 0) -> float:
     """Squared kernel distance between two sets of images; about 0 when nothing tells them apart.
 
     Parameters
@@ -57,7 +56,7 @@ def realism_distance(predicted: Values, reference: Values, seed: int = 0) -> flo
     return _squared_mmd((found - centre) / spread, (truth - centre) / spread)
 
 
-def features(images: Values, seed: int = 0) -> Tensor:
+def features(images: Voxels, seed: int = 0) -> Tensor:
     """Describe the images' foreground patches; shape (patches, features), float64."""
     patches = _patches(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)))
     if len(patches) > _MOST:

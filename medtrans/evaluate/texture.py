@@ -8,12 +8,9 @@ above 1. Errors of place do not count here: that is what `metrics` is for.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from medtrans.preprocessing.foreground import Mask
-
-Values = NDArray[np.float32]
+from medtrans.volumes.voxels import Mask, Voxels
 
 # A Gaussian of 1.5 px passes half of the amplitude at 0.125 cycles per pixel, so what it leaves is
 # detail finer than about 8 pixels.
@@ -21,7 +18,7 @@ BLUR_PX = 1.5
 _TINY = 1e-12
 
 
-def slice_ratio(predicted: Values, reference: Values, mask: Mask, axis: int) -> float | None:
+def slice_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float | None:
     """Mean absolute difference between neighbouring slices, over that of the reference.
 
     Parameters
@@ -46,7 +43,7 @@ def slice_ratio(predicted: Values, reference: Values, mask: Mask, axis: int) -> 
     return found / max(truth, _TINY)
 
 
-def high_frequency_ratio(predicted: Values, reference: Values, mask: Mask, axis: int) -> float:
+def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float:
     """In-plane energy above 0.125 cycles per pixel, over that of the reference.
 
     The energy is the mean square, in the mask, of each slice minus its Gaussian blur of `BLUR_PX`
@@ -58,15 +55,15 @@ def high_frequency_ratio(predicted: Values, reference: Values, mask: Mask, axis:
     return found / max(truth, _TINY)
 
 
-def _step(slices: Values, both: Mask) -> float:
+def _step(slices: Voxels, both: Mask) -> float:
     return float(np.mean(np.abs(np.diff(slices, axis=0))[both], dtype=np.float64))
 
 
-def _detail(values: Values, mask: Mask, weight: Values, axis: int) -> float:
+def _detail(values: Voxels, mask: Mask, weight: Voxels, axis: int) -> float:
     smooth = _blur(np.where(mask, values, np.float32(0)), axis)[mask] / weight[mask]
     return float(np.mean((values[mask] - smooth) ** 2, dtype=np.float64))
 
 
-def _blur(values: Values, axis: int) -> Values:
+def _blur(values: Voxels, axis: int) -> Voxels:
     sigmas = [0.0 if a == axis else BLUR_PX for a in range(values.ndim)]
     return np.asarray(ndimage.gaussian_filter(values, sigmas, mode="constant", truncate=3.0))

@@ -7,10 +7,11 @@ from monai.data import MetaTensor
 
 from medtrans.config.terms import Task
 from medtrans.errors import FileError
-from medtrans.preprocessing.foreground import Mask, find_foreground
+from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.model_space import spacing_mm
 from medtrans.volumes import Source
 from medtrans.volumes.contrast import in_hu
+from medtrans.volumes.voxels import Mask
 
 _LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds

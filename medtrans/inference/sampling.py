@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medtrans.config.terms import Task
@@ -19,8 +18,8 @@ from medtrans.networks.unet import inference_copy
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.slices import SlicePlan, cut, occupied, place, stacks
 from medtrans.system.devices import inference_precision, slices_at_a_time
+from medtrans.volumes.voxels import Voxels
 
-Voxels = NDArray[np.float32]
 OnSlices = Callable[[int, int], None]
 """Called with the number of slices translated so far, and in all."""
 

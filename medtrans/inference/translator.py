@@ -25,11 +25,11 @@ from medtrans.inference.input_checks import (
     warn_of_labels,
     warn_of_region,
 )
-from medtrans.inference.sampling import OnSlices, Pass, SliceSampler, Voxels, plan_passes
+from medtrans.inference.sampling import OnSlices, Pass, SliceSampler, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import DEFAULT_MODEL
 from medtrans.package.store import ModelPackage, load_package
-from medtrans.preprocessing.foreground import Mask, dilate, find_foreground
+from medtrans.preprocessing.foreground import dilate, find_foreground
 from medtrans.preprocessing.model_space import (
     ModelSpace,
     crop,
@@ -51,6 +51,7 @@ from medtrans.volumes import (
     require_same_grid,
     write_volume,
 )
+from medtrans.volumes.voxels import Mask, Voxels
 
 
 class Translation(NamedTuple):

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-Field = npt.NDArray[np.float32]
+from medtrans.volumes.voxels import Voxels
+
 Axes = Sequence[npt.NDArray[np.float64]]
-Layer = tuple[str, Field]
+Layer = tuple[str, Voxels]
 Triple = tuple[float, float, float]
 
 _BOX_MM = 320.0  # the random fields repeat, mirrored, beyond this
@@ -25,7 +26,7 @@ _CRANIUM: Triple = (0, -6, 6)
 _LATTICE_MM = np.arange(-120.0, 121.0, 4.0)
 
 
-def smooth_field(rng: np.random.Generator, axes_mm: Axes, shortest_mm: float) -> Field:
+def smooth_field(rng: np.random.Generator, axes_mm: Axes, shortest_mm: float) -> Voxels:
     """Draw a random field of unit variance, band-limited to one octave of wavelengths.
 
     Parameters
@@ -55,7 +56,7 @@ def smooth_field(rng: np.random.Generator, axes_mm: Axes, shortest_mm: float) ->
     return np.ascontiguousarray(field)
 
 
-def _field(values: npt.ArrayLike) -> Field:
+def _field(values: npt.ArrayLike) -> Voxels:
     return np.asarray(values, np.float32)
 
 
@@ -63,18 +64,18 @@ def _field(values: npt.ArrayLike) -> Field:
 class _Frame:
     """Where each voxel lies in the coordinates of an upright, undeformed head, in mm."""
 
-    x: Field
-    y: Field
-    z: Field
+    x: Voxels
+    y: Voxels
+    z: Voxels
 
-    def ellipsoid(self, centre: Triple, radii: Triple, *, paired: bool = False) -> Field:
+    def ellipsoid(self, centre: Triple, radii: Triple, *, paired: bool = False) -> Voxels:
         """Distance to the surface, positive inside, exact on it; `paired` mirrors it in x."""
         x = np.abs(self.x) if paired else self.x
         parts = zip((x, self.y, self.z), centre, radii, strict=True)
         radius = np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in parts))
         return _field((1 - radius) * float(np.cbrt(np.prod(radii))))
 
-    def rod(self, radius: float, top: float, lean: float = 0.12) -> Field:
+    def rod(self, radius: float, top: float, lean: float = 0.12) -> Voxels:
         """Distance to an upright rod behind the centre, below `top`: brainstem and spine."""
         across = np.hypot(self.x, self.y + 22 - lean * (self.z + 30))
         return _field(np.minimum(radius - across, top - self.z))
@@ -138,7 +139,7 @@ class Head:
         yield from self._lesion(white)
         yield "blood", self._sagittal_sinus()
 
-    def _ellipsoid(self, centre: Triple, radii: Triple, *, paired: bool = False) -> Field:
+    def _ellipsoid(self, centre: Triple, radii: Triple, *, paired: bool = False) -> Voxels:
         """Draw an ellipsoid of the head, scaled with it."""
         a, b, c = (float(radius * s) for radius, s in zip(radii, self._scale, strict=True))
         return self._frame.ellipsoid(centre, (a, b, c), paired=paired)
@@ -173,7 +174,7 @@ class Head:
         throat = self._ellipsoid((0, 14, -88), (10, 8, 26))
         yield "air", np.minimum(np.maximum.reduce([nose, sinuses, throat]), behind_bone)
 
-    def _white_matter_and_cortex(self) -> Field:
+    def _white_matter_and_cortex(self) -> Voxels:
         """Distance to white matter under a folded cortex.
 
         Sulci lie where a random field, stretched along rays from the centre, is zero: so they
@@ -188,7 +189,7 @@ class Head:
         pial = np.minimum(pial, np.maximum(np.abs(frame.x) - width, core))  # between hemispheres
         return _field(pial - self._cortex_mm)
 
-    def _folds(self) -> Field:
+    def _folds(self) -> Voxels:
         lattice = smooth_field(self._rng, [_LATTICE_MM] * 3, 22)
         frame = self._frame
         mean_radius = float(np.cbrt(np.prod(np.array((66, 81, 65)) * self._scale)))
@@ -221,7 +222,7 @@ class Head:
         yield "white", np.maximum(frame.rod(8, -8), self._ellipsoid((0, -20, -35), (15, 12, 14)))
         yield "csf", self._ellipsoid((0, -37, -35), (6, 5, 9))  # fourth ventricle
 
-    def _lesion(self, white: Field) -> Iterator[Layer]:
+    def _lesion(self, white: Voxels) -> Iterator[Layer]:
         """Paint, in three subjects of five, an enhancing lesion with oedema along white matter."""
         rng, frame = self._rng, self._frame
         direction = rng.normal(size=3)
@@ -235,7 +236,7 @@ class Head:
             yield "oedema", np.minimum(blob + spread, white + 1)
             yield "lesion", np.minimum(blob, self.cavity - 3)
 
-    def _sagittal_sinus(self) -> Field:
+    def _sagittal_sinus(self) -> Voxels:
         frame = self._frame
         shell = np.minimum(self.cavity + 0.5, 5 - self.cavity)
         above = np.maximum(frame.z - 25, -frame.y - 30)

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from medtrans.data.manifest import CONTRASTS, write_manifest
 from medtrans.errors import UsageError
-from medtrans.phantom.anatomy import Axes, Field, Head, smooth_field
+from medtrans.phantom.anatomy import Axes, Head, smooth_field
 from medtrans.system.atomic import make_folder
+from medtrans.volumes.voxels import Voxels
 
 AIR_HU = -1000.0
 
@@ -97,7 +98,7 @@ class Phantom:
         Voxel to RAS in mm; the grid's centre is the origin.
     """
 
-    images: dict[str, Field]
+    images: dict[str, Voxels]
     labels: npt.NDArray[np.uint8]
     affine: npt.NDArray[np.float64]
 
@@ -252,7 +253,7 @@ def _vary(tissue: Tissue, rng: np.random.Generator) -> Tissue:
 
 def _paint(
     head: Head, tissues: Sequence[Tissue], contrasts: Sequence[str], voxel_mm: float
-) -> tuple[dict[str, Field], npt.NDArray[np.uint8]]:
+) -> tuple[dict[str, Voxels], npt.NDArray[np.uint8]]:
     """Mix, in every voxel, what its tissues show; and label it with what was painted last."""
     values = {name: [_shown(tissue, name) for tissue in tissues] for name in contrasts}
     shape = head.cavity.shape
@@ -271,7 +272,7 @@ def _shown(tissue: Tissue, contrast: str) -> float:
     return tissue.hu if contrast == "ct" else signal(tissue, SEQUENCES[contrast])
 
 
-def _scan_mr(clean: Field, rng: np.random.Generator, axes_mm: Axes) -> Field:
+def _scan_mr(clean: Voxels, rng: np.random.Generator, axes_mm: Axes) -> Voxels:
     """Add a scanner's gain, bias field and Rician noise to a signal."""
     gain, noise = rng.uniform(1500, 3500), rng.uniform(0.006, 0.010)
     biased = clean * np.exp(0.10 * smooth_field(rng, axes_mm, 220))
@@ -280,7 +281,7 @@ def _scan_mr(clean: Field, rng: np.random.Generator, axes_mm: Axes) -> Field:
     return np.asarray(np.rint(gain * np.hypot(real, imaginary)), np.float32)
 
 
-def _scan_ct(clean: Field, rng: np.random.Generator) -> Field:
+def _scan_ct(clean: Voxels, rng: np.random.Generator) -> Voxels:
     noisy = clean + rng.uniform(4, 7) * rng.standard_normal(clean.shape, np.float32)
     return np.asarray(np.clip(np.rint(noisy), -1024, 3071), np.float32)
 

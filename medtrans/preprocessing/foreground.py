@@ -8,8 +8,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from medtrans.errors import FileError
-
-Mask = NDArray[np.bool_]
+from medtrans.volumes.voxels import Mask
 
 _CONSTANT_SHARE = 0.1  # a background value that fills this share of the volume was set by software
 _OTSU_SAMPLES = 1_000_000  # voxels are enough for a histogram

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medtrans.config.schema import PercentileScale, WindowScale
 from medtrans.errors import FileError
-from medtrans.preprocessing.foreground import Mask
+from medtrans.volumes.voxels import Mask
 
 
 @dataclass(frozen=True)

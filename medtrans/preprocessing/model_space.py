@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Contrast
 from medtrans.errors import FileError
-from medtrans.preprocessing.foreground import Mask, dilate, find_foreground
+from medtrans.preprocessing.foreground import dilate, find_foreground
 from medtrans.preprocessing.intensity import Profile, measure_profile
+from medtrans.volumes.voxels import Mask
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _SAME_SPACING = 1e-3  # relative; a smaller difference is not worth an interpolation

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtrans.config.schema import Pipeline
+from medtrans.volumes.voxels import Voxels
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
-Voxels = NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Orientation
-from numpy.typing import NDArray
 
-from medtrans.preprocessing.foreground import Mask, find_foreground
+from medtrans.preprocessing.foreground import find_foreground
 from medtrans.report.pictures import save_grid, upright
 from medtrans.system.atomic import replacing
+from medtrans.volumes.voxels import Mask, Voxels
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _WHITE = 99.5  # percentile of the foreground that is shown white
 _MARGIN = 6  # voxels of background around the patient
 _SMALLEST = 8  # planes thinner than this are left out of the picture
-
-Values = NDArray[np.float32]
 
 
 def save_picture(path: Path, volumes: Mapping[str, MetaTensor]) -> None:
@@ -79,7 +77,7 @@ def _section(heading: str, content: Any) -> str:
     return f"<h2>{escape(heading)}</h2><ul>{items}</ul>" if items else ""
 
 
-def _in_ras(volume: MetaTensor) -> Values:
+def _in_ras(volume: MetaTensor) -> Voxels:
     plain = MetaTensor(volume.as_tensor()[None], affine=volume.affine)
     return np.asarray(Orientation("RAS", labels=_RAS_LABELS)(plain).numpy()[0])
 
@@ -90,12 +88,12 @@ def _spacing_in_ras(volume: MetaTensor) -> tuple[float, ...]:
     return tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
 
 
-def _grey(values: Values, mask: Mask) -> Values:
+def _grey(values: Voxels, mask: Mask) -> Voxels:
     low, high = float(values.min()), float(np.percentile(values[mask], _WHITE))
     return ((values - low) / max(high - low, 1e-6)).astype(np.float32)
 
 
-def _isotropic(plane: Values, axis: int, spacing: tuple[float, ...]) -> Values:
+def _isotropic(plane: Voxels, axis: int, spacing: tuple[float, ...]) -> Voxels:
     """Repeat rows or columns so that a millimetre is as long in both directions."""
     across, up = (spacing[a] for a in range(3) if a != axis)
     step = min(across, up)

@@ -18,9 +18,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 from medtrans.config.schema import AugmentationConfig
+from medtrans.volumes.voxels import Voxels
 
-Image = NDArray[np.float32]
-Slices = dict[str, Image]
+Slices = dict[str, Voxels]
 SOURCE = "source"
 _CUT_KNOTS = 4  # random values across a patch: boundaries as smooth as a skull's
 _ONE, _TWO = np.float32(1), np.float32(2)
@@ -74,11 +74,11 @@ class Augmentation:
         ends = np.cumsum([len(example[key]) for key in self.keys])
         return dict(zip(self.keys, np.split(moved, ends[:-1]), strict=True))
 
-    def _toned(self, source: Image, rng: Generator) -> Image:
+    def _toned(self, source: Voxels, rng: Generator) -> Voxels:
         if source.max() <= -1:  # a patch beside the patient: no tone to change
             return source
         config = self.config
-        toned: Image = (source + _ONE) / _TWO  # the field multiplies, so 0 must be dark
+        toned: Voxels = (source + _ONE) / _TWO  # the field multiplies, so 0 must be dark
         if rng.random() < config.tone_curve:
             points = int(rng.integers(*config.tone_control_points, endpoint=True))
             toned = tone_curve(toned, points, rng)
@@ -120,7 +120,7 @@ def _random_affine(config: AugmentationConfig, rng: Generator) -> NDArray[np.flo
     return np.column_stack([turn * scale, shift])
 
 
-def resampled(image: Image, matrix: NDArray[np.float64]) -> Image:
+def resampled(image: Voxels, matrix: NDArray[np.float64]) -> Voxels:
     """Resample (C, H, W) bilinearly; beyond the image its border goes on.
 
     Parameters
@@ -141,7 +141,7 @@ def resampled(image: Image, matrix: NDArray[np.float64]) -> Image:
     return np.asarray(moved[0].numpy())
 
 
-def tone_curve(image: Image, points: int, rng: Generator) -> Image:
+def tone_curve(image: Voxels, points: int, rng: Generator) -> Voxels:
     """Map intensities by a random rising curve with `points` knots; the range stays."""
     low, high = image.min(), image.max()
     if low == high:
@@ -159,13 +159,13 @@ def tone_curve(image: Image, points: int, rng: Generator) -> Image:
     return np.asarray(slopes[piece] * position + (starts + low)[piece], np.float32)
 
 
-def _power(image: Image, gamma: float) -> Image:
+def _power(image: Voxels, gamma: float) -> Voxels:
     low, high = image.min(), image.max()
     span = max(high - low, np.float32(1e-7))
     return np.asarray(((image - low) / span) ** np.float32(gamma) * span + low, np.float32)
 
 
-def bias_field(size: tuple[int, ...], coefficient: float, rng: Generator) -> Image:
+def bias_field(size: tuple[int, ...], coefficient: float, rng: Generator) -> Voxels:
     """Return a smooth field around 1, shape (height, width): exp of a cubic polynomial."""
     drawn = rng.uniform(-coefficient, coefficient, (_BIAS_DEGREE + 1,) * 2).astype(np.float32)
     rows, columns = (_polynomials(length) for length in size)
@@ -173,14 +173,14 @@ def bias_field(size: tuple[int, ...], coefficient: float, rng: Generator) -> Ima
 
 
 @cache
-def _polynomials(length: int) -> Image:
+def _polynomials(length: int) -> Voxels:
     """Legendre polynomials of degree 0 … 3 on `length` points from -1 to 1."""
     points = np.linspace(-1, 1, length)
     return np.polynomial.legendre.legvander(points, _BIAS_DEGREE).astype(np.float32)
 
 
 @cache
-def _cubic_weights(length: int) -> Image:
+def _cubic_weights(length: int) -> Voxels:
     """Return the matrix (length, knots) that interpolates smoothly between knots."""
     knots = np.eye(_CUT_KNOTS)
     return np.asarray(ndimage.zoom(knots, (length / _CUT_KNOTS, 1), order=3), np.float32)

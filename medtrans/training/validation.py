@@ -16,9 +16,10 @@ from medtrans.config.terms import Mode
 from medtrans.diffusion import Schedule, Steps, add_noise, slice_noise, translate
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
 from medtrans.networks.binding import denoiser, residual_predictor
-from medtrans.preprocessing.foreground import Mask, dilate
+from medtrans.preprocessing.foreground import dilate
 from medtrans.training.cache import CachedVolume
 from medtrans.training.data import Example
+from medtrans.volumes.voxels import Mask
 
 _BATCH = 4
 _SEED = 0  # validation is the same whatever the training's seed, so that runs compare

@@ -12,14 +12,15 @@ from medtrans.errors import UnreadableFileError
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.source import Source
 
-Volume = npt.NDArray[np.float32]
+Voxels = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A volume as read: voxels (X, Y, Z), affine to RAS+ mm, origin, and stored type."""
 
-    voxels: Volume
+    voxels: Voxels
     affine: Affine
     source: Source
     dtype: str
@@ -32,7 +33,7 @@ class Loaded:
 
 def to_float32(
     stored: npt.NDArray[Any], slope: float, intercept: float, where: str
-) -> tuple[Volume, list[str]]:
+) -> tuple[Voxels, list[str]]:
     """Scale stored numbers in float64 and round once; replace NaN and infinity by 0.
 
     Parameters

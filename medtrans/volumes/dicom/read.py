@@ -24,7 +24,7 @@ from medtrans.volumes.dicom.frames import (
     frames_of,
 )
 from medtrans.volumes.source import Source, own_errors_only, require_file
-from medtrans.volumes.voxels import Loaded, Volume
+from medtrans.volumes.voxels import Loaded, Voxels
 
 MAX_FILES = 100_000
 AIR_HU = -1024.0
@@ -315,7 +315,7 @@ def _spell(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _voxels(frames: list[Frame]) -> tuple[Volume, str, int]:
+def _voxels(frames: list[Frame]) -> tuple[Voxels, str, int]:
     """Decode and scale the frames in order; also the hash of their files and padding count."""
     rows, columns = frames[0].matrix[:2]
     voxels = np.empty((columns, rows, len(frames)), dtype=np.float32)
@@ -339,7 +339,7 @@ def _voxels(frames: list[Frame]) -> tuple[Volume, str, int]:
     return voxels, hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(), padded
 
 
-def _scaled(stored: npt.NDArray[np.integer], frame: Frame) -> tuple[Volume, int]:
+def _scaled(stored: npt.NDArray[np.integer], frame: Frame) -> tuple[Voxels, int]:
     """Rescale one plane; CT padding, which is no HU value, becomes air."""
     plane = stored.astype(np.float64) * frame.slope + frame.intercept
     if frame.padding is None or MODALITIES[frame.class_uid] != "CT":
