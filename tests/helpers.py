@@ -19,7 +19,10 @@ from medtrans.config.schema import Pipeline
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.store import save_package
 from medtrans.phantom.heads import make_subject, write_subjects
+from medtrans.preprocessing.foreground import find_region
 from medtrans.preprocessing.intensity import Profile
+from medtrans.preprocessing.model_space import ModelSpace, to_model_space
+from medtrans.volumes.geometry import spacing_mm
 
 SHAPE = (24, 28, 20)
 SPACING_MM = (8.0, 8.0, 8.0)
@@ -132,6 +135,15 @@ def volume(voxels: np.ndarray, affine: np.ndarray | None = None) -> MetaTensor:
         torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32)),
         affine=torch.from_numpy(np.array(grid, dtype=np.float64)),
     )
+
+
+def in_model_space(
+    volume: MetaTensor, pipeline: Pipeline, mask: np.ndarray | None = None
+) -> ModelSpace:
+    """Bring a t1 volume into the space of a recipe's networks, whole."""
+    recipe, grid_mm = pipeline.volume, spacing_mm(np.asarray(volume.affine))
+    region = find_region(volume.numpy(), grid_mm, recipe.dilation_mm, mask)
+    return to_model_space(volume, region, pipeline.contrasts["t1"], recipe.spacing_mm)
 
 
 def write_nifti(

@@ -123,7 +123,7 @@ def measure_parts(image: Path, model: str, mode: Any) -> dict[str, Any]:
     lap("network")
     lap.seconds["network"] -= reassembled[0]
     lap.seconds["reassemble"] = reassembled[0]
-    result = translator.restore(prepared, draws)
+    result = translator.restore(draws, prepared.plan)
     lap("restore")
     source = volume.meta["source"]
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ _HOMES = {
     "SliceInferer": "bundle.inference",
     "ToInputSpaced": "bundle.inference",
     "ToModelSpaced": "bundle.inference",
-    "TranslationNetwork": "bundle.inference",
+    "TranslationNetwork": "bundle.network",
     "WriteVolumed": "bundle.inference",
     "list_volumes": "bundle.inference",
     "TellWhereModelIs": "bundle.training",

@@ -3,7 +3,7 @@
 The config reads like the data's way: list the volumes, read each and bring it into the space of
 the networks (preprocessing), sample its slices (inferer), bring them back and write them
 (postprocessing). Every step is one of `Translator`'s, so a bundle writes what `medtrans translate`
-writes. `TranslationNetwork` is the model as one module: what MONAI verifies, exports and loads.
+writes.
 """
 
 from __future__ import annotations
@@ -15,113 +15,21 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor, nn
 
-from medtrans.config.recipes import pipeline_from_dict
-from medtrans.config.terms import Mode
-from medtrans.diffusion import Steps, slice_noise, translate
-from medtrans.errors import MedtransError, PackageError
-from medtrans.inference.cohort import jobs_from_inputs
+from medtrans.bundle.network import TranslationNetwork
+from medtrans.errors import MedtransError
+from medtrans.inference.jobs import jobs_from_inputs
 from medtrans.inference.settings import Settings
-from medtrans.inference.translator import Prepared, Translation, Translator
-from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
-from medtrans.networks.unet import noise_network, residual_network
-from medtrans.package.store import ModelPackage, load_package
+from medtrans.inference.translator import Translator
+from medtrans.inference.volume import Prepared, Translation
+from medtrans.package.store import load_package
 from medtrans.system.atomic import make_folder
 from medtrans.system.devices import choose_device
 from medtrans.system.progress import say
 from medtrans.volumes import Source, output_path, read_volume, write_volume
 from medtrans.volumes.voxels import Voxels
 
-_TILE = 256  # pixels; larger slices repeat the fixed noise
 Item = dict[str, Any]
-
-
-class TranslationNetwork(nn.Module):
-    """The translator as one network: source slices in, a synthetic slice out.
-
-    The noise of the reverse process is fixed, so the output is a function of the input, and the
-    module can be traced. Its weights are those of the package's models/model.pt.
-
-    Parameters
-    ----------
-    pipeline : mapping
-        The recipe, as metadata.json holds it.
-    noise_stage : bool
-        Whether the model has one; without it `mode` must be "fidelity".
-    task : str or None
-        None for the model's default.
-    mode : str
-    residual_steps, noise_steps : int or None
-        Override the mode's.
-    seed : int
-        Of the fixed noise.
-    """
-
-    eps: Tensor
-
-    def __init__(
-        self,
-        pipeline: Mapping[str, Any],
-        noise_stage: bool = True,
-        task: str | None = None,
-        mode: Mode = "fidelity",
-        residual_steps: int | None = None,
-        noise_steps: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.pipeline = pipeline_from_dict(pipeline, "network_def")
-        self.residual = residual_network(self.pipeline, 0)
-        self.noise = noise_network(self.pipeline, 0) if noise_stage else None
-        package = self.package()
-        translator = Translator(package, torch.device("cpu"))
-        chosen = Settings(mode=mode, residual_steps=residual_steps, noise_steps=noise_steps)
-        self.task = package.task(task)
-        self.steps: Steps = translator.steps(chosen)._replace(eta=0.0)
-        self.schedule = build_schedule(self.pipeline)
-        self.register_buffer("eps", slice_noise(seed, [0], (_TILE, _TILE)), persistent=False)
-
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Translate slices.
-
-        Parameters
-        ----------
-        image : Tensor
-            Shape (B, 2k + 1, H, W) in [-1, 1]: each source slice with its neighbours. H and W are
-            multiples of the network's stride.
-        noise : Tensor, optional
-            Shape (B, 1, H, W): the noise of the start, instead of the fixed one.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, 1, H, W) in [-1, 1].
-        """
-        eps = self._fixed_noise(image) if noise is None else noise
-        label = self._label(image, self.pipeline.parsed_tasks.index(self.task))
-        denoise = None
-        if self.noise is not None:
-            contrast = self._label(image, self.pipeline.targets.index(self.task.target))
-            denoise = denoiser(self.noise, self.pipeline, self.schedule, contrast, image)
-        predict = residual_predictor(self.residual, label)
-        return translate(predict, denoise, image, eps, self.schedule, self.steps).clamp(-1, 1)
-
-    def package(self) -> ModelPackage:
-        """Return the networks as a package, for what is written in terms of one."""
-        recipe = self.pipeline
-        return ModelPackage("network_def", "", recipe, {}, self.residual, self.noise, False)
-
-    def _fixed_noise(self, image: Tensor) -> Tensor:
-        # Indices, not slices: a trace then takes other sizes than the one it was made with.
-        rows = torch.arange(image.shape[2], device=image.device) % _TILE
-        columns = torch.arange(image.shape[3], device=image.device) % _TILE
-        eps = self.eps[:, :, rows][:, :, :, columns]
-        return eps.expand(image.shape[0], -1, -1, -1)
-
-    @staticmethod
-    def _label(image: Tensor, index: int) -> Tensor:
-        return torch.full((image.shape[0],), index, device=image.device)
 
 
 class BundleTranslator(Translator):
@@ -144,7 +52,7 @@ class BundleTranslator(Translator):
         settings: Settings,
     ) -> None:
         package = load_package(bundle_root)
-        _fill(network, package)
+        network.fill(package)
         used = replace(
             package, pipeline=network.pipeline, residual=network.residual, noise=network.noise
         )
@@ -191,8 +99,8 @@ class ToInputSpaced:
         self.key, self.original, self.translator = keys, orig_keys, translator
 
     def __call__(self, data: Mapping[str, Any]) -> Item:
-        result = self.translator.restore(data[self.original], data[self.key])
-        return {**data, self.key: result}
+        prepared: Prepared = data[self.original]
+        return {**data, self.key: self.translator.restore(data[self.key], prepared.plan)}
 
 
 class WriteVolumed:
@@ -210,7 +118,7 @@ class WriteVolumed:
 
     def __call__(self, data: Mapping[str, Any]) -> Item:
         result: Translation = data[self.key]
-        source: Source = data[self.original].volume.meta["source"]
+        source = _source(data[self.original])
         name = output_path(source, str(result.task)).name
         label = self.translator.provenance(result, self.translator.settings, source)
         goal = make_folder(self.folder) / name
@@ -249,8 +157,8 @@ class Evaluator:
                 item = self.dataset[number]
                 prediction = self.inferer(item["image"], self.network)
                 paths = self.postprocessing({**item, "pred": prediction})["pred"]
-                source: Source = item["image"].volume.meta["source"]
-                for warning in (*source.warnings, *item["image"].warnings):
+                source = _source(item["image"])
+                for warning in (*source.warnings, *item["image"].plan.warnings):
                     say(f"Warning: {source.path.name}: {warning}")
                 say(f"Wrote {paths[0]}")
                 written += paths
@@ -259,28 +167,14 @@ class Evaluator:
         return written
 
 
+def _source(prepared: Prepared) -> Source:
+    assert prepared.plan.source is not None  # `ReadVolumed` has read it from a file
+    return prepared.plan.source
+
+
 def _own_error(error: BaseException) -> BaseException:
     """Return the error of ours that MONAI's transforms wrapped, where there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, MedtransError):
         cause = cause.__cause__
     return error if cause is None else cause
-
-
-def _fill(network: TranslationNetwork, package: ModelPackage) -> None:
-    stages: tuple[tuple[str, nn.Module | None, nn.Module | None], ...] = (
-        ("residual", network.residual, package.residual),
-        ("noise", network.noise, package.noise),
-    )
-    for name, wanted, found in stages:
-        if wanted is None:
-            continue
-        try:
-            wanted.load_state_dict({} if found is None else found.state_dict())
-        except RuntimeError as error:
-            raise PackageError(
-                f"The weights of the bundle '{package.name}' do not fit the {name} network that "
-                f"its config describes: {str(error).splitlines()[1].strip()} Leave "
-                "network_def and the recipe's [network] as they were."
-            ) from None
-        wanted.eval().requires_grad_(False)

@@ -10,11 +10,12 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 
 from medtrans.cli.console import Output
+from medtrans.config.terms import DEFAULT_MODE, Axis, Kind, Mode
 from medtrans.errors import EXIT_OUR_FAULT, Interrupted, MedtransError, Terminated
 from medtrans.version import __version__
 
@@ -36,7 +37,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Decides all randomness.")]
 TaskOption = Annotated[str | None, typer.Option(help="For example t1-to-t2.")]
-OutputKind = Literal["nifti", "dicom", "itk"]
 Model = Annotated[str, typer.Option(help="Name of a shipped model, or a model package's folder.")]
 
 
@@ -91,7 +91,7 @@ def translate(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File or folder.")] = None,
     task: TaskOption = None,
     model: Model = "brain_mri",
-    mode: Annotated[str, typer.Option(help="fidelity, balanced or realistic.")] = "fidelity",
+    mode: Annotated[str, typer.Option(help="fidelity, balanced or realistic.")] = DEFAULT_MODE,
     residual_steps: Annotated[int | None, typer.Option(help="Instead of the mode's.")] = None,
     noise_steps: Annotated[int | None, typer.Option(help="Instead of the mode's.")] = None,
     eta: Annotated[float | None, typer.Option(help="0 deterministic … 1 stochastic.")] = None,
@@ -120,38 +120,40 @@ def translate(
     out_dir: Annotated[Path | None, typer.Option(help="With --manifest: where to.")] = None,
     series: Annotated[str | None, typer.Option(help="Which DICOM series of a folder.")] = None,
     volume: Annotated[int | None, typer.Option(help="Which volume of a 4D file, from 0.")] = None,
-    output_kind: Annotated[
-        OutputKind | None, typer.Option(help="Instead of the input's kind.")
-    ] = None,
+    output_kind: Annotated[Kind | None, typer.Option(help="Instead of the input's kind.")] = None,
     strict: Annotated[bool, typer.Option(help="Stop at the first volume that fails.")] = False,
     json: Json = False,
 ) -> None:
     """Translate volumes; the output has the input's kind and exactly its grid."""
     from medtrans.cli.translate import TranslateRequest, translate_files
+    from medtrans.inference.settings import Settings
 
+    settings = Settings(
+        task=task,
+        mode=cast(Mode, mode),  # `Settings` checks it
+        residual_steps=residual_steps,
+        noise_steps=noise_steps,
+        eta=eta,
+        samples=samples,
+        axes=cast("tuple[Axis, ...]", tuple(axes.split(",")) if axes else ()),
+        flips=flips,
+        seed=seed,
+        batch_size=batch_size,
+    )
     request = TranslateRequest(
         inputs=tuple(inputs or ()),
         out=out,
-        model=model,
-        device=device,
-        settings={
-            "task": task,
-            "mode": mode,
-            "residual_steps": residual_steps,
-            "noise_steps": noise_steps,
-            "eta": eta,
-            "samples": samples,
-            "axes": tuple(axes.split(",")) if axes else (),
-            "flips": flips,
-            "seed": seed,
-            "batch_size": batch_size,
-        },
-        files={"mask_path": mask, "uncertainty_path": uncertainty},
-        selection={"series": series, "volume": volume},
-        output_kind=output_kind,
-        report=report,
         manifest=manifest,
         out_dir=out_dir,
+        model=model,
+        device=device,
+        settings=settings,
+        mask=mask,
+        uncertainty=uncertainty,
+        report=report,
+        kind=output_kind,
+        series=series,
+        volume=volume,
         strict=strict,
     )
     result = translate_files(request)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medtrans.errors import UsageError
+from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.report.page import save_picture
@@ -33,12 +34,8 @@ def run_demo(out: Path, device: str = "auto") -> dict[str, Any]:
     say(f"Translating {source} with {translator.package.name} on {translator.device}.")
     settings = Settings(task="t1-to-t2")
     with track("slices") as on_slices:
-        written = translator.translate_file(
-            source,
-            settings,
-            out=out / "mni152_t2-synthetic.nii.gz",
-            on_slices=on_slices,
-        )
+        job = Job(source, out / "mni152_t2-synthetic.nii.gz")
+        written = translator.translate_file(job, settings, on_slices)
     picture = out / "mni152_t1_and_synthetic_t2.png"
     columns = {"T1 (source)": source, "T2 (SYNTHETIC)": written.outputs[0]}
     save_picture(picture, {name: read_volume(path) for name, path in columns.items()})

@@ -9,7 +9,8 @@ from typing import Any
 from medtrans.config.terms import MODES
 from medtrans.data.manifest import Manifest
 from medtrans.errors import UsageError
-from medtrans.evaluate.compare import evaluate_files, evaluate_model, summarise
+from medtrans.evaluate.compare import evaluate_model, summarise
+from medtrans.evaluate.scores import evaluate_files
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.system.atomic import make_folder

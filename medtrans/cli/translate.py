@@ -1,54 +1,127 @@
-"""`medtrans translate`: one input, several, or a manifest's volumes."""
+"""`medtrans translate`: one input, several, or a manifest's volumes.
+
+The request, the model's metadata and a single input are checked before torch is imported, so that
+what cannot be done is refused within a second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medtrans.config.terms import Task
-from medtrans.data.manifest import Manifest
+from medtrans.config.terms import Kind, Task
 from medtrans.errors import EXIT_DONE, MedtransError, UsageError
-from medtrans.inference.cohort import Job, jobs_from_inputs, jobs_from_manifest, translate_cohort
+from medtrans.inference.input_checks import check_values
+from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest, read_job
 from medtrans.inference.settings import Settings
-from medtrans.inference.translator import Translator, Written
+from medtrans.package.folder import choose_task, find_package, tasks_of
 from medtrans.system.atomic import require_writable
 from medtrans.system.progress import say, track
-from medtrans.volumes import read_volume
+
+if TYPE_CHECKING:
+    from medtrans.inference.translator import Written
 
 
 @dataclass(frozen=True)
 class TranslateRequest:
-    """The arguments of `medtrans translate`; `files` and `selection` go to `translate_file`."""
+    """The arguments of `medtrans translate`.
+
+    Attributes
+    ----------
+    inputs : tuple of Path
+        Files and folders; none where a manifest lists them.
+    out : Path or None
+        File or folder for what `inputs` become.
+    manifest, out_dir : Path or None
+        A CSV of volumes, and the folder for what they become.
+    model, device : str
+    settings : Settings
+    mask, uncertainty, report : Path or None
+        Further files of a single input.
+    kind, series, volume
+        As in `Job`, for every input.
+    strict : bool
+        Stop at the first volume that fails.
+    """
 
     inputs: tuple[Path, ...]
     out: Path | None
-    model: str
-    device: str
-    settings: Mapping[str, Any]
-    files: Mapping[str, Path | None]
-    selection: Mapping[str, Any]
-    output_kind: str | None
-    report: Path | None
     manifest: Path | None
     out_dir: Path | None
+    model: str
+    device: str
+    settings: Settings
+    mask: Path | None
+    uncertainty: Path | None
+    report: Path | None
+    kind: Kind | None
+    series: str | None
+    volume: int | None
     strict: bool
+
+    def __post_init__(self) -> None:
+        if self.report is not None and self.report.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--report writes an HTML page: {self.report} should end in .html.")
+        if self.manifest is None and self.out_dir is not None:
+            raise UsageError("--out-dir goes with --manifest; for files use -o.")
+        if self.manifest and (self.out_dir is None or self.inputs or self.out is not None):
+            raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
+
+    def jobs(self, task: Task) -> list[Job]:
+        """List what is to be translated; raises `UsageError` for what does not go together."""
+        jobs = [
+            replace(
+                job,
+                mask=self.mask,
+                uncertainty=self.uncertainty,
+                kind=self.kind,
+                series=self.series,
+                volume=self.volume,
+            )
+            for job in self._listed(task)
+        ]
+        if len(jobs) > 1 and (self.report or self.mask or self.uncertainty):
+            raise UsageError("--mask, --uncertainty and --report take one input at a time.")
+        return jobs
+
+    def _listed(self, task: Task) -> list[Job]:
+        if self.manifest is None or self.out_dir is None:
+            return jobs_from_inputs(self.inputs, self.out)
+        from medtrans.data.manifest import Manifest
+
+        return jobs_from_manifest(Manifest.read(self.manifest), task.source, self.out_dir)
 
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:
     """Translate one input or many; `exit_code` in the result is that of the first failure."""
-    settings = Settings(**request.settings)
+    name = find_package(request.model).name
+    task = choose_task(request.settings.task, tasks_of(request.model), name)
+    jobs = request.jobs(task)
+    if request.report is not None:
+        require_writable(request.report)
+    if len(jobs) > 1:
+        return _translate(request, jobs)
+    return _translate(request, [_checked(jobs[0], task, request.settings)])
+
+
+def _checked(job: Job, task: Task, settings: Settings) -> ReadJob:
+    """Read the only input, and refuse it if need be, while nothing heavy is imported."""
+    read = read_job(job, task, settings.samples)
+    check_values(read.image.voxels, task, read.source)  # its warnings come with the translation
+    return read
+
+
+def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict[str, Any]:
+    from medtrans.inference.cohort import translate_cohort
+    from medtrans.inference.translator import Translator, Written
+    from medtrans.report.translation import save_translation
+
+    settings, rows = request.settings, list[dict[str, Any]]()
     translator = Translator.load(request.model, request.device)
     task = translator.package.task(settings.task)
-    jobs = _jobs(request, task)
-    if request.report is not None:
-        _require_page(request.report)
-    if len(jobs) > 1 and (request.report or any(request.files.values())):
-        raise UsageError("--mask, --uncertainty and --report take one input at a time.")
     say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
-    rows: list[dict[str, Any]] = []
 
     def on_done(job: Job, result: Written | MedtransError) -> None:
         rows.append(_row(job, result))
@@ -66,12 +139,10 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
             strict=request.strict or len(jobs) == 1,
             on_done=on_done,
             on_slices=on_slices,
-            output_kind=request.output_kind,
-            **request.files,
-            **request.selection,
         )
-    if request.report is not None and isinstance(results[0], Written):
-        _write_report(request, jobs[0].path, results[0])
+    if request.report is not None and isinstance(jobs[0], ReadJob):
+        assert isinstance(results[0], Written)  # a single job's error has been raised
+        save_translation(request.report, jobs[0].image, results[0])
     failures = [result for result in results if isinstance(result, MedtransError)]
     return {
         "task": str(task),
@@ -82,16 +153,6 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
         "failed": len(failures),
         "exit_code": failures[0].exit_code if failures else EXIT_DONE,
     }
-
-
-def _jobs(request: TranslateRequest, task: Task) -> list[Job]:
-    if request.manifest is None:
-        if request.out_dir is not None:
-            raise UsageError("--out-dir goes with --manifest; for files use -o.")
-        return jobs_from_inputs(request.inputs, request.out)
-    if request.out_dir is None or request.inputs or request.out is not None:
-        raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
-    return jobs_from_manifest(Manifest.read(request.manifest), task.source, request.out_dir)
 
 
 def _named(sentence: str, path: Path) -> str:
@@ -108,26 +169,3 @@ def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:
         "slices": result.translation.slices,
         "seconds": round(result.seconds, 2),
     }
-
-
-def _require_page(path: Path) -> None:
-    """Refuse a report that could not be written, before anything is translated."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--report writes an HTML page: {path} should end in .html.")
-    require_writable(path)
-
-
-def _write_report(request: TranslateRequest, path: Path, written: Written) -> None:
-    """Write the HTML page of one translation, with nothing of the input but its picture."""
-    from medtrans.report.page import save_html, save_picture
-
-    assert request.report is not None
-    source = read_volume(path, **request.selection)
-    synthetic = read_volume(written.outputs[0])
-    with TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.png"
-        save_picture(picture, {"source": source, "SYNTHETIC": synthetic})
-        facts = asdict(replace(written.provenance, extra={}))
-        warnings = list(written.translation.warnings)
-        sections = {"How it was made": facts, "Warnings": warnings}
-        save_html(request.report, f"medtrans: {facts['task']}", picture, sections)

@@ -12,8 +12,10 @@ Contrast = Literal["t1", "t1c", "t2", "flair", "pd", "mr", "ct"]
 CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
 Mode = Literal["fidelity", "balanced", "realistic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+DEFAULT_MODE: Mode = "fidelity"
 Axis = Literal["sagittal", "coronal", "axial"]
 AXIS_NAMES: tuple[Axis, ...] = get_args(Axis)
+Kind = Literal["nifti", "dicom", "itk"]  # of files
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 

@@ -1,17 +1,27 @@
-"""Whether an input looks like what a model is for: a sentence for each thing that does not."""
+"""Whether an input looks like what a model is for: a sentence for each thing that does not.
+
+`check_values` needs no more than NumPy, so that the command line can refuse an input before it
+imports torch; `check_input` is all of it, for files, arrays and MONAI bundles alike.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from monai.data import MetaTensor
 
 from medtrans.config.terms import Task
 from medtrans.errors import FileError
-from medtrans.preprocessing.foreground import find_foreground
-from medtrans.preprocessing.model_space import spacing_mm
-from medtrans.volumes import Source
+from medtrans.preprocessing.intensity import require_varied
 from medtrans.volumes.contrast import in_hu
-from medtrans.volumes.voxels import Mask
+from medtrans.volumes.geometry import spacing_mm
+from medtrans.volumes.source import Source
+from medtrans.volumes.voxels import Mask, Voxels
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
+    from medtrans.preprocessing.foreground import Region
 
 _LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds
@@ -19,37 +29,76 @@ _SAMPLED = 1_000_000  # voxels are enough to tell
 _SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
 
 
-def require_contrast(volume: MetaTensor, task: Task) -> tuple[str, ...]:
-    """Say when an input seems to be of another contrast than the task's source.
+def check_input(
+    volume: MetaTensor, task: Task, region: Region, *, brains_only: bool
+) -> tuple[str, ...]:
+    """Say what is unusual about an input, and refuse what cannot be translated.
+
+    Parameters
+    ----------
+    volume : MetaTensor
+        Shape (X, Y, Z), with its `Source` under "source" where it came from a file.
+    task : Task
+    region : Region
+        Where the patient is; found or given.
+    brains_only : bool
+        Whether the model was trained on skull-stripped brains alone.
 
     Raises
     ------
     FileError
-        When a DICOM series is CT and the task's source is not, or the other way round.
+        As `check_values`.
     """
-    source: Source = volume.meta["source"]
-    found = source.contrast or ("ct" if in_hu(float(volume.numpy().min())) else None)
-    both = {found, task.source}
-    if found is None or len(both) == 1 or ("mr" in both and "ct" not in both):
+    voxels = volume.numpy()
+    warnings = check_values(voxels, task, volume.meta.get("source"))
+    if region.mask_share is not None:
+        return (*warnings, *_warn_of_part(region.mask_share))
+    return (*warnings, *(_warn_of_head(volume, region.foreground) if brains_only else ()))
+
+
+def check_values(voxels: Voxels, task: Task, source: Source | None) -> tuple[str, ...]:
+    """Check what needs the voxels and the header alone.
+
+    Parameters
+    ----------
+    voxels : array of float32
+        Shape (X, Y, Z), in the input's own unit.
+    task : Task
+    source : Source or None
+        Where the voxels came from; None for an array.
+
+    Raises
+    ------
+    FileError
+        When all voxels have one value, or a DICOM series is CT and the task's source is not, or
+        the other way round.
+    """
+    require_varied(voxels)
+    return (*_check_contrast(voxels, task, source), *_warn_of_labels(voxels))
+
+
+def _check_contrast(voxels: Voxels, task: Task, source: Source | None) -> tuple[str, ...]:
+    stated = None if source is None else source.contrast
+    shown = stated or ("ct" if in_hu(float(voxels.min())) else None)
+    both = {shown, task.source}
+    if shown is None or len(both) == 1 or ("mr" in both and "ct" not in both):
         return ()
-    sentence = f"it seems to be {found}, and {task} expects {task.source}"
-    if source.kind == "dicom" and "ct" in both:
+    sentence = f"it seems to be {shown}, and {task} expects {task.source}"
+    if source is not None and source.kind == "dicom" and "ct" in both:
         raise FileError(f"{source.path}: {sentence}. Choose another --task, --model or --series.")
     return (f"{sentence}; if it is, choose another --task or --model",)
 
 
-def warn_of_labels(volume: MetaTensor) -> tuple[str, ...]:
-    """Say when an input seems to hold labels rather than intensities."""
-    values = volume.numpy().ravel()
-    sample = np.unique(values[:: max(1, values.size // _SAMPLED)])
+def _warn_of_labels(voxels: Voxels) -> tuple[str, ...]:
+    flat = voxels.ravel()
+    sample = np.unique(flat[:: max(1, flat.size // _SAMPLED)])
     if len(sample) > _MOST_LABELS or not np.array_equal(sample, np.rint(sample)):
         return ()
     return (f"it holds {len(sample)} different values, as a label map does, and no image",)
 
 
-def warn_of_region(volume: MetaTensor, mask: Mask) -> tuple[str, ...]:
-    """Say when a mask seems to mark a region rather than the patient."""
-    share = int(mask.sum()) / max(int(find_foreground(volume.numpy()).sum()), 1)
+def _warn_of_part(share: float) -> tuple[str, ...]:
+    """Say when a mask seems to mark a part of the patient rather than the patient."""
     if share >= _SMALL_MASK:
         return ()
     return (
@@ -58,9 +107,8 @@ def warn_of_region(volume: MetaTensor, mask: Mask) -> tuple[str, ...]:
     )
 
 
-def warn_of_head(volume: MetaTensor, foreground: Mask) -> tuple[str, ...]:
-    """Say when a model of skull-stripped brains is given more than a brain."""
-    litres = int(foreground.sum()) * np.prod(spacing_mm(volume)) / 1e6
+def _warn_of_head(volume: MetaTensor, foreground: Mask) -> tuple[str, ...]:
+    litres = int(foreground.sum()) * np.prod(spacing_mm(np.asarray(volume.affine))) / 1e6
     if litres <= _LARGEST_BRAIN_L:
         return ()
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medtrans.config.terms import AXIS_NAMES, MODES, Mode
+from medtrans.config.terms import AXIS_NAMES, DEFAULT_MODE, MODES, Axis, Mode
 from medtrans.errors import UsageError
 
 
@@ -36,12 +36,12 @@ class Settings:
     """
 
     task: str | None = None
-    mode: Mode = "fidelity"
+    mode: Mode = DEFAULT_MODE
     residual_steps: int | None = None
     noise_steps: int | None = None
     eta: float | None = None
     samples: int = 1
-    axes: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
     flips: bool = False
     seed: int = 0
     batch_size: int | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medtrans.errors import PackageError
+from medtrans.config.terms import Task
+from medtrans.errors import PackageError, UsageError
 from medtrans.package.bundle_files import METADATA
 from medtrans.system.resources import shipped
 
@@ -27,6 +29,39 @@ def find_package(model: str | Path) -> Path:
         )
     known = ", ".join(shipped_models()) or "none"
     raise PackageError(f"There is no model '{model}'; shipped are: {known}. Or give a folder.")
+
+
+def choose_task(requested: str | None, tasks: Sequence[Task], model: str) -> Task:
+    """Return the requested task of a model's, or its default one.
+
+    Raises
+    ------
+    UsageError
+        When the text is no task.
+    PackageError
+        When the model was not trained for it.
+    """
+    default = Task("t1", "t2")
+    if requested is None:
+        return default if default in tasks else tasks[0]
+    task = Task.parse(requested)
+    if task not in tasks:
+        raise PackageError(
+            f"The model '{model}' was not trained for {task}; it does "
+            f"{', '.join(map(str, tasks))}. Pick one of these with --task, or another model."
+        )
+    return task
+
+
+def tasks_of(model: str | Path) -> tuple[Task, ...]:
+    """Read which tasks a model was trained for, without loading it; raises `PackageError`."""
+    folder = find_package(model)
+    try:
+        return tuple(map(Task.parse, read_metadata(folder)["medtrans"]["pipeline"]["tasks"]))
+    except (AttributeError, KeyError, TypeError, UsageError):
+        raise PackageError(
+            f"{folder / METADATA} does not say which tasks the model does. Copy it again."
+        ) from None
 
 
 def shipped_models() -> list[str]:

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Mode, Task
-from medtrans.errors import ConfigError, OutputError, PackageError
+from medtrans.diffusion import Steps
+from medtrans.errors import ConfigError, OutputError, PackageError, UsageError
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.bundle_files import METADATA, Documents, package_texts
-from medtrans.package.folder import DEFAULT_MODEL, FORMAT, find_package, read_metadata
+from medtrans.package.folder import DEFAULT_MODEL, FORMAT, choose_task, find_package, read_metadata
 from medtrans.preprocessing.intensity import Profile
 from medtrans.system.atomic import replacing_folder
 
@@ -67,23 +68,41 @@ class ModelPackage:
     noise: nn.Module | None
     masked_background: bool
 
-    def task(self, wanted: str | None) -> Task:
-        """Return the wanted task, or the default one; raises `PackageError` if it has it not."""
-        tasks = self.pipeline.parsed_tasks
-        default = Task("t1", "t2")
-        if wanted is None:
-            return default if default in tasks else tasks[0]
-        task = Task.parse(wanted)
-        if task not in tasks:
-            raise PackageError(
-                f"The model '{self.name}' was not trained for {task}; it does "
-                f"{', '.join(map(str, tasks))}. Pick one of these with --task, or another model."
-            )
-        return task
+    def task(self, requested: str | None) -> Task:
+        """Return the requested task, or the default one; raises as `choose_task` does."""
+        return choose_task(requested, self.pipeline.parsed_tasks, self.name)
 
-    def steps(self, mode: Mode) -> tuple[int, int]:
-        """Residual and noise steps of a mode, as its recipe has them."""
-        return self.pipeline.sampling.modes[mode]
+    def steps(
+        self,
+        mode: Mode,
+        residual: int | None = None,
+        noise: int | None = None,
+        eta: float | None = None,
+    ) -> Steps:
+        """Return the steps of a mode as the recipe has them, but for those that are given.
+
+        Raises
+        ------
+        PackageError
+            When noise steps are asked of a model without a noise stage.
+        UsageError
+            When more steps are asked for than the model's schedule has.
+        """
+        steps = self.pipeline.sampling.modes[mode]
+        residual = steps[0] if residual is None else residual
+        noise = steps[1] if noise is None else noise
+        if noise and self.noise is None:
+            raise PackageError(
+                f"The model '{self.name}' has no noise stage, so it can only do "
+                "--mode fidelity. Train it with --stage all for the other modes."
+            )
+        last = self.pipeline.diffusion.steps
+        if max(residual, noise) > last:
+            raise UsageError(
+                f"{max(residual, noise)} steps are more than the {last} time steps of the model; "
+                "ask for fewer."
+            )
+        return Steps(residual, noise, self.pipeline.sampling.eta if eta is None else eta)
 
 
 def save_package(

@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from medtrans.errors import FileError
-from medtrans.volumes.voxels import Mask
+from medtrans.preprocessing.intensity import require_varied
+from medtrans.volumes.voxels import Mask, Voxels
 
 _CONSTANT_SHARE = 0.1  # a background value that fills this share of the volume was set by software
 _OTSU_SAMPLES = 1_000_000  # voxels are enough for a histogram
 
 
-def find_foreground(image: NDArray[np.float32]) -> Mask:
+@dataclass(frozen=True)
+class Region:
+    """Where the patient is in a volume, on the volume's grid.
+
+    Attributes
+    ----------
+    foreground : array of bool
+        Shape (X, Y, Z): the patient. Intensities are scaled by what is inside, and the networks
+        see nothing else.
+    margin : array of bool
+        Shape (X, Y, Z): the foreground, dilated; what a crop keeps.
+    support : array of bool
+        Shape (X, Y, Z): where a result is not background. It is the margin, but a mask that was
+        given is not widened.
+    mask_share : float or None
+        Voxels of a given mask over those of the foreground that would have been found; None
+        without a mask.
+    """
+
+    foreground: Mask
+    margin: Mask
+    support: Mask
+    mask_share: float | None = None
+
+
+def find_region(
+    image: Voxels, spacing_mm: Iterable[float], dilation_mm: float, mask: Mask | None = None
+) -> Region:
+    """Find where the patient is, once for all that needs it.
+
+    Parameters
+    ----------
+    image : array of float32
+        Shape (X, Y, Z), any intensity unit.
+    spacing_mm : iterable of float
+        Along each axis of the array.
+    dilation_mm : float
+        How far beyond the foreground a result may show anything.
+    mask : array of bool, optional
+        Shape (X, Y, Z): where the patient is, instead of finding it.
+
+    Raises
+    ------
+    FileError
+        When all voxels have the same value.
+    """
+    foreground = find_foreground(image)
+    if mask is None:
+        margin = dilate(foreground, dilation_mm, spacing_mm)
+        return Region(foreground, margin, margin)
+    share = int(mask.sum()) / max(int(foreground.sum()), 1)
+    return Region(mask, dilate(mask, dilation_mm, spacing_mm), mask, share)
+
+
+def find_foreground(image: Voxels) -> Mask:
     """Tell the patient from the background, with no assumption about its value.
 
     A skull-stripped or masked volume has one exact background value on its border, which need not
@@ -37,17 +93,13 @@ def find_foreground(image: NDArray[np.float32]) -> Mask:
     FileError
         When all voxels have the same value.
     """
-    if image.min() == image.max():
-        raise FileError(
-            f"All {image.size} voxels have the value {image.flat[0]:g}: there is nothing to "
-            "translate. Check that this is the right file."
-        )
+    require_varied(image)
     value = constant_background(image)
     mask = image != value if value is not None else _above_otsu(image)
     return _fill_holes(mask)
 
 
-def constant_background(image: NDArray[np.float32]) -> float | None:
+def constant_background(image: Voxels) -> float | None:
     """Return the exact value that surrounds a masked volume, or None when there is none."""
     border = np.concatenate(
         [np.ravel(np.take(image, i, axis)) for axis in range(3) for i in (0, -1)]
@@ -56,7 +108,7 @@ def constant_background(image: NDArray[np.float32]) -> float | None:
     return value if np.mean(image == value) >= _CONSTANT_SHARE else None
 
 
-def dilate(mask: Mask, distance_mm: float, spacing_mm: tuple[float, ...]) -> Mask:
+def dilate(mask: Mask, distance_mm: float, spacing_mm: Iterable[float]) -> Mask:
     """Grow a mask by a distance along each axis, in mm."""
     radius = [int(np.floor(distance_mm / step + 1e-6)) for step in spacing_mm]
     grown: Mask = mask
@@ -66,7 +118,7 @@ def dilate(mask: Mask, distance_mm: float, spacing_mm: tuple[float, ...]) -> Mas
     return grown
 
 
-def _above_otsu(image: NDArray[np.float32]) -> Mask:
+def _above_otsu(image: Voxels) -> Mask:
     step = max(1, image.size // _OTSU_SAMPLES)
     mask = image > threshold_otsu(image.ravel()[::step])
     labels, count = ndimage.label(mask)

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtrans.config.schema import PercentileScale, WindowScale
 from medtrans.errors import FileError
-from medtrans.volumes.voxels import Mask
+from medtrans.volumes.voxels import Mask, Voxels
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Profile:
     low: float
     high: float
 
-    def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def normalise(self, values: Voxels) -> Voxels:
         """Map to [-1, 1]; values beyond the profile are clipped."""
         scaled = np.asarray(values, dtype=np.float32) - np.float32(self.low)
         scaled *= np.float32(2 / (self.high - self.low))  # in place: a volume may be large
@@ -34,7 +33,7 @@ class Profile:
         np.clip(scaled, -1, 1, out=scaled)
         return scaled
 
-    def restore(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def restore(self, values: Voxels) -> Voxels:
         """Map [-1, 1] back; values beyond are clipped."""
         share = np.clip(np.asarray(values, dtype=np.float32), -1, 1)
         share += np.float32(1)
@@ -44,10 +43,31 @@ class Profile:
         return share
 
 
-def measure_profile(
-    image: NDArray[np.float32], mask: Mask, scale: PercentileScale | WindowScale
-) -> Profile:
-    """Take a volume's profile: the recipe's window, or percentiles of its foreground."""
+def require_varied(image: Voxels) -> None:
+    """Refuse an image (X, Y, Z) of one value alone; raises `FileError`."""
+    if image.min() == image.max():
+        raise FileError(
+            f"All {image.size} voxels have the value {image.flat[0]:g}: there is nothing to "
+            "translate. Check that this is the right file."
+        )
+
+
+def measure_profile(image: Voxels, mask: Mask, scale: PercentileScale | WindowScale) -> Profile:
+    """Take a volume's profile: the recipe's window, or percentiles of its foreground.
+
+    Parameters
+    ----------
+    image : array of float32
+        Shape (X, Y, Z), in its own unit.
+    mask : array of bool
+        Shape (X, Y, Z): the foreground.
+    scale : PercentileScale or WindowScale
+
+    Raises
+    ------
+    FileError
+        When both percentiles are the same.
+    """
     if isinstance(scale, WindowScale):
         return Profile(*scale.window_hu)
     low, high = np.percentile(image[mask], [scale.lower, scale.upper], overwrite_input=True)

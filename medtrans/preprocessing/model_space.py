@@ -1,7 +1,8 @@
-"""The MONAI pipeline of a recipe: a volume as the networks see it, and the way back.
+"""A volume as the networks see it, and the way back: orientation, resampling, intensities, crop.
 
-`to_model_space` orients, resamples, finds the foreground and maps intensities; `crop` cuts and
-pads to what the networks take; `to_input_space` undoes the geometry exactly.
+`to_model_space` orients, resamples and maps intensities; `ModelSpace.cropped` cuts and pads to what
+the networks take; `to_input_space` undoes the geometry exactly. MONAI turns and resamples, and its
+record of what it did is what the way back follows.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientationd, Spacingd
+from monai.transforms import Compose, MapTransform, Orientationd, Spacingd
 from numpy.typing import NDArray
 
-from medtrans.config.schema import Pipeline
-from medtrans.config.terms import Contrast
+from medtrans.config.schema import PercentileScale, WindowScale
 from medtrans.errors import FileError
-from medtrans.preprocessing.foreground import dilate, find_foreground
+from medtrans.preprocessing.foreground import Region
 from medtrans.preprocessing.intensity import Profile, measure_profile
-from medtrans.volumes.voxels import Mask
+from medtrans.volumes.geometry import spacing_mm
+from medtrans.volumes.voxels import Mask, Voxels
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _SAME_SPACING = 1e-3  # relative; a smaller difference is not worth an interpolation
-_IMAGE, _MASK = "image", "mask"
+_IMAGE, _REGION = "image", "region"
+_MARGIN, _FOREGROUND = 1, 2  # labels of a region's voxels; 0 is background
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 
@@ -83,107 +85,130 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """How a volume was brought into the space of the networks: what `to_input_space` undoes.
+
+    Attributes
+    ----------
+    turned : MetaTensor
+        Shape (1, X, Y, Z) after orientation and resampling, with its affine and MONAI's record,
+        but without voxels: it takes no memory.
+    steps : Compose
+        The orientation and resampling that were applied.
+    crop : Crop or None
+        What was cut after that.
+    """
+
+    turned: MetaTensor
+    steps: Compose
+    crop: Crop | None = None
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """The (4, 4) matrix from voxels of the (cropped) volume to RAS in mm."""
+        affine = np.asarray(self.turned.affine, dtype=np.float64)
+        return affine if self.crop is None else affine @ self.crop.shift
+
+    def filled(self, voxels: NDArray[np.generic]) -> MetaTensor:
+        """Give the turned volume voxels (X, Y, Z), with a copy of the record."""
+        record = deepcopy(self.turned.applied_operations)  # an inverse takes it apart
+        tensor = torch.from_numpy(np.ascontiguousarray(voxels))[None]
+        return MetaTensor(tensor, meta=dict(self.turned.meta), applied_operations=record)
+
+
+@dataclass(frozen=True)
 class ModelSpace:
     """A volume as the networks see it.
 
     Attributes
     ----------
-    image : MetaTensor
-        Shape (1, X, Y, Z), float32, RAS, in [-1, 1]; -1 outside the foreground.
-    mask : MetaTensor
-        Shape (1, X, Y, Z), bool: the dilated foreground, where something may be synthesised.
+    image : array of float32
+        Shape (X, Y, Z), RAS, in [-1, 1]; -1 outside the foreground.
+    margin : array of bool
+        Shape (X, Y, Z): the dilated foreground, which a crop keeps.
     profile : Profile
         What the input's intensities were mapped with.
-    steps : Compose
-        The orientation and resampling that were applied, which `to_input_space` walks back.
-    crop : Crop or None
-        What was cut after that.
+    placement : Placement
+        Where it lies, and the way back.
     """
 
-    image: MetaTensor
-    mask: MetaTensor
+    image: Voxels
+    margin: Mask
     profile: Profile
-    steps: Compose
-    crop: Crop | None = None
+    placement: Placement
 
-    def without_voxels(self) -> ModelSpace:
-        """Return only what `to_input_space` needs; for large volumes the rest is much memory."""
-        empty = torch.empty(1).expand(self.image.shape)
-        bare = MetaTensor(
-            empty, meta=dict(self.image.meta), applied_operations=self.image.applied_operations
+    def cropped(self, axes: Sequence[int], divisible: int) -> ModelSpace:
+        """Cut to the margin, and pad in-plane to what the networks can halve.
+
+        Parameters
+        ----------
+        axes : sequence of int
+            What slices are cut along; an axis that is in-plane for one of them is padded.
+        divisible : int
+            What in-plane sizes become a multiple of, in voxels.
+        """
+        in_plane = [any(other != axis for other in axes) for axis in range(3)]
+        box = _crop_of(self.margin, [divisible if flat else 1 for flat in in_plane])
+        return replace(
+            self,
+            image=box.apply(self.image, -1),
+            margin=box.apply(self.margin, 0),
+            placement=replace(self.placement, crop=box),
         )
-        return replace(self, image=bare, mask=bare)
 
 
 def to_model_space(
-    volume: MetaTensor, contrast: Contrast, pipeline: Pipeline, mask: Mask | None = None
+    volume: MetaTensor,
+    region: Region,
+    scale: PercentileScale | WindowScale,
+    target_mm: Sequence[float],
 ) -> ModelSpace:
-    """Bring a volume into the space of a recipe.
+    """Bring a volume into the space of the networks, whole.
 
     Parameters
     ----------
     volume : MetaTensor
         Shape (X, Y, Z) in the file's own orientation and unit, with its affine.
-    contrast : str
-        Chooses the recipe's intensity scale.
-    pipeline : Pipeline
-    mask : array of bool, optional
-        Shape (X, Y, Z), on the volume's grid: the foreground, instead of finding it.
+    region : Region
+        Where the patient is, on the volume's grid.
+    scale : PercentileScale or WindowScale
+        How the recipe maps the contrast's intensities.
+    target_mm : sequence of float
+        Spacing along each RAS axis; 0 keeps the volume's own.
 
     Raises
     ------
     FileError
-        When the volume has no foreground or no contrast, or the mask is empty.
+        When the region is empty or the volume has no contrast.
     """
-    found = find_foreground(volume.numpy()) if mask is None else mask
-    image, inside, steps = _regrid(volume, found, pipeline)
+    turned, labels, steps = _regrid(volume, region, target_mm)
+    inside = labels == _FOREGROUND
     if not inside.any():
         raise FileError(
             "The mask marks no voxel to translate: expected some above 0, found none, or too few "
             "for the model's spacing. Give a mask that covers the patient."
         )
-    voxels = image.numpy()[0]
-    profile = measure_profile(voxels, inside, pipeline.contrasts[contrast])
-    normalised = profile.normalise(voxels)
-    normalised[~inside] = -1
-    if not (normalised > -1).any():
+    voxels = turned.numpy()[0]
+    profile = measure_profile(voxels, inside, scale)
+    image = profile.normalise(voxels)
+    image[~inside] = -1
+    if not (image > -1).any():
         raise FileError(
-            f"No voxel of the foreground is above {profile.low:g}, which is black for {contrast}: "
+            f"No voxel of the foreground is above {profile.low:g}, which is black for the model: "
             "there is nothing to translate. Check the image's contrast and its unit."
         )
-    support = dilate(inside, pipeline.volume.dilation_mm, spacing_mm(image))
-    return ModelSpace(_like(image, normalised), _like(image, support), profile, steps)
+    return ModelSpace(image, labels >= _MARGIN, profile, Placement(_without_voxels(turned), steps))
 
 
-def crop(space: ModelSpace, pipeline: Pipeline, axes: Sequence[int]) -> ModelSpace:
-    """Cut to the foreground, and pad in-plane to what the networks can halve.
-
-    `axes` are those that slices are cut along; an axis that is in-plane for one of them is padded.
-    """
-    in_plane = [any(other != a for other in axes) for a in range(3)]
-    divisor = [pipeline.volume.divisible if flat else 1 for flat in in_plane]
-    image, mask = space.image.numpy()[0], space.mask.numpy()[0]
-    cut = _crop_of(mask, divisor)
-    affine = np.asarray(space.image.affine) @ cut.shift
-    return replace(
-        space,
-        image=_like(space.image, cut.apply(image, -1), affine),
-        mask=_like(space.mask, cut.apply(mask, 0), affine),
-        crop=cut,
-    )
-
-
-def to_input_space(
-    prediction: NDArray[np.float32], space: ModelSpace, outside: float = -1
-) -> NDArray[np.float32]:
+def to_input_space(prediction: Voxels, placement: Placement, outside: float = -1) -> Voxels:
     """Undo padding, cropping, resampling and reorientation.
 
     Parameters
     ----------
     prediction : array of float32
-        Shape (X, Y, Z) of `space`.
-    space : ModelSpace
-        The (cropped) input that was translated.
+        Shape (X, Y, Z) of the space.
+    placement : Placement
+        Of the (cropped) input that was translated.
     outside : float
         Fills what the crop had cut away.
 
@@ -192,42 +217,48 @@ def to_input_space(
     array of float32
         Shape of the input volume, on its grid and in its orientation.
     """
-    affine, whole = np.asarray(space.image.affine), prediction
-    if space.crop is not None:
-        affine, whole = affine @ np.linalg.inv(space.crop.shift), space.crop.undo(whole, outside)
-    restored = space.steps.inverse({_IMAGE: _like(space.image, whole, affine)})[_IMAGE]
+    crop = placement.crop
+    whole = prediction if crop is None else crop.undo(prediction, outside)
+    restored = placement.steps.inverse({_IMAGE: placement.filled(whole)})[_IMAGE]
     return np.ascontiguousarray(restored.numpy()[0])
 
 
-def spacing_mm(volume: MetaTensor) -> tuple[float, ...]:
-    """Return the voxel size along each array axis, in mm."""
-    return tuple(float(v) for v in np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0))
+def _regrid(
+    volume: MetaTensor, region: Region, target_mm: Sequence[float]
+) -> tuple[MetaTensor, NDArray[np.uint8], Compose]:
+    """Orient to RAS and, where the recipe asks for it and it matters, resample.
 
-
-def _regrid(volume: MetaTensor, mask: Mask, pipeline: Pipeline) -> tuple[MetaTensor, Mask, Compose]:
-    """Orient to RAS and, where the recipe asks for it and it matters, resample."""
+    The region travels as one image of labels.
+    """
+    labels = region.margin.astype(np.uint8)
+    labels[region.foreground] = _FOREGROUND
     data = {
         _IMAGE: MetaTensor(volume.as_tensor()[None], affine=volume.affine),
-        _MASK: MetaTensor(torch.from_numpy(mask.astype(np.uint8))[None], affine=volume.affine),
+        _REGION: MetaTensor(torch.from_numpy(labels)[None], affine=volume.affine),
     }
-    both = (_IMAGE, _MASK)
-    steps: list[Any] = [
+    both = (_IMAGE, _REGION)
+    steps: list[MapTransform] = [
         Orientationd(both, axcodes="RAS", labels=_RAS_LABELS, allow_missing_keys=True)
     ]
     data = steps[0](data)
-    own = spacing_mm(data[_IMAGE])
-    wanted = [w if w > 0 else o for w, o in zip(pipeline.volume.spacing_mm, own, strict=True)]
-    if not np.allclose(wanted, own, rtol=_SAME_SPACING, atol=0):
+    stored_mm = spacing_mm(np.asarray(data[_IMAGE].affine))
+    new_mm = [new if new > 0 else old for new, old in zip(target_mm, stored_mm, strict=True)]
+    if not np.allclose(new_mm, stored_mm, rtol=_SAME_SPACING, atol=0):
         modes = ("bilinear", "nearest")
         steps.append(
-            Spacingd(both, wanted, mode=modes, padding_mode="border", allow_missing_keys=True)
+            Spacingd(both, new_mm, mode=modes, padding_mode="border", allow_missing_keys=True)
         )
         data = steps[1](data)
-    image = data[_IMAGE].to(torch.float32)
-    return image, data[_MASK].numpy()[0] > 0, Compose(steps)
+    return data[_IMAGE].to(torch.float32), data[_REGION].numpy()[0], Compose(steps)
 
 
-def _crop_of(mask: Mask, divisor: list[int]) -> Crop:
+def _without_voxels(volume: MetaTensor) -> MetaTensor:
+    """Keep a volume's shape, affine and record; for large volumes the rest is much memory."""
+    empty = torch.empty(1).expand(volume.shape)
+    return MetaTensor(empty, meta=dict(volume.meta), applied_operations=volume.applied_operations)
+
+
+def _crop_of(mask: Mask, divisor: Sequence[int]) -> Crop:
     """Lay a box around a mask, widened to multiples of `divisor` evenly on both sides."""
     spans = [np.flatnonzero(mask.any(axis=(a, b))) for a, b in ((1, 2), (0, 2), (0, 1))]
     start = tuple(int(span[0]) for span in spans)
@@ -235,13 +266,3 @@ def _crop_of(mask: Mask, divisor: list[int]) -> Crop:
     size = tuple(-(-n // k) * k for n, k in zip(kept, divisor, strict=True))
     before = tuple((n - k) // 2 for n, k in zip(size, kept, strict=True))
     return Crop(mask.shape, size, start, before, kept)
-
-
-def _like(image: MetaTensor, voxels: NDArray[Any], affine: Any = None) -> MetaTensor:
-    """Give `image` other voxels: same affine unless given, same record of applied transforms."""
-    tensor = torch.from_numpy(np.ascontiguousarray(voxels))[None]
-    record = deepcopy(image.applied_operations)  # an inverse takes it apart
-    placed = MetaTensor(tensor, meta=dict(image.meta), applied_operations=record)
-    if affine is not None:
-        placed.affine = torch.as_tensor(affine)
-    return placed

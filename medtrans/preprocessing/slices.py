@@ -1,7 +1,7 @@
 """Volumes into slices and back.
 
 A slice plan says along which axis a volume is cut and how many neighbours the network sees on
-each side. `cut` and `reassemble` are exact inverses, whatever the shape.
+each side. `cut` and `place` are exact inverses, whatever the shape.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtrans.config.schema import Pipeline
+from medtrans.config.schema import SlicesConfig
+from medtrans.config.terms import Axis
 from medtrans.volumes.voxels import Voxels
 
-AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
+AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 
@@ -37,16 +38,24 @@ class SlicePlan:
 
 
 def plan_slices(
-    pipeline: Pipeline, shape: Sequence[int], axes: Sequence[str] = ()
+    config: SlicesConfig, shape: Sequence[int], axes: Sequence[Axis] = ()
 ) -> list[SlicePlan]:
-    """Return the plans for a volume of this shape: the recipe's, or one for each of `axes`.
+    """Return the plans for a volume: the recipe's, or one for each of `axes`.
 
     A volume that is a single slice is cut across that slice, whatever axis is named.
+
+    Parameters
+    ----------
+    config : SlicesConfig
+    shape : sequence of int
+        Shape (X, Y, Z) in RAS.
+    axes : sequence of str
+        "sagittal", "coronal" or "axial", instead of the recipe's.
     """
     singletons = [axis for axis, size in enumerate(shape) if size == 1]
-    named = [AXES[name] for name in axes or (pipeline.slices.axis,)]
+    named = [AXES[name] for name in axes or (config.axis,)]
     chosen = singletons if len(singletons) == 1 else named
-    return [SlicePlan(axis, pipeline.slices.context) for axis in chosen]
+    return [SlicePlan(axis, config.context) for axis in chosen]
 
 
 def cut(volume: NDArray[Voxel], plan: SlicePlan) -> NDArray[Voxel]:
@@ -54,10 +63,8 @@ def cut(volume: NDArray[Voxel], plan: SlicePlan) -> NDArray[Voxel]:
     return np.moveaxis(volume, plan.axis, 0)
 
 
-def reassemble(
-    slices: Voxels, indices: Sequence[int], shape: Sequence[int], plan: SlicePlan, background: float
-) -> Voxels:
-    """Put slices back where they came from.
+def place(slices: Voxels, indices: Sequence[int], volume: Voxels, plan: SlicePlan) -> None:
+    """Put slices where they belong in a volume, in place and bit for bit.
 
     Parameters
     ----------
@@ -65,24 +72,10 @@ def reassemble(
         Shape (n, height, width).
     indices : sequence of int
         Where each slice belongs along the plan's axis.
-    shape : sequence of int
-        Shape (X, Y, Z) of the volume.
+    volume : array of float32
+        Shape (X, Y, Z).
     plan : SlicePlan
-    background : float
-        Fills the slices that were not sampled.
-
-    Returns
-    -------
-    array of float32
-        Shape `shape`; the slices' voxels bit for bit.
     """
-    volume = np.full(tuple(shape), background, dtype=np.float32)
-    place(slices, indices, volume, plan)
-    return volume
-
-
-def place(slices: Voxels, indices: Sequence[int], volume: Voxels, plan: SlicePlan) -> None:
-    """Put slices (n, height, width) where they belong in `volume`, in place."""
     cut(volume, plan)[list(indices)] = slices
 
 

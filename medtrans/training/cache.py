@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry
-from medtrans.preprocessing.foreground import constant_background
+from medtrans.preprocessing.foreground import constant_background, find_region
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.model_space import to_model_space
 from medtrans.preprocessing.slices import SlicePlan, cut, neighbours, occupied, plan_slices
 from medtrans.system.atomic import replacing
 from medtrans.volumes import read_volume
+from medtrans.volumes.geometry import spacing_mm
 
 _FORMAT = 1  # raise when the files' meaning changes, so that old ones are made anew
 
@@ -151,14 +152,17 @@ class VolumeCache:
 
     def _prepare(self, entry: Entry, stem: Path) -> None:
         volume = read_volume(entry.path)
-        space = to_model_space(volume, entry.contrast, self.pipeline)
+        recipe, grid_mm = self.pipeline.volume, spacing_mm(np.asarray(volume.affine))
+        region = find_region(volume.numpy(), grid_mm, recipe.dilation_mm)
+        scale = self.pipeline.contrasts[entry.contrast]
+        space = to_model_space(volume, region, scale, recipe.spacing_mm)
         masked = constant_background(volume.numpy()) is not None
-        image, mask = space.image.numpy()[0], space.mask.numpy()[0]
-        [plan] = plan_slices(self.pipeline, image.shape)
+        image, mask = space.image, space.margin
+        [plan] = plan_slices(self.pipeline.slices, image.shape)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(cut(image, plan)))
-        index = _describe(image, mask, plan, space.profile, np.asarray(space.image.affine))
+        index = _describe(image, mask, plan, space.profile, space.placement.affine)
         index["masked"] = masked
         with replacing(stem.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(index), encoding="utf-8")

@@ -13,6 +13,7 @@ from medtrans.volumes.files import (
     read_volume,
     require_goal,
     require_other_file,
+    to_volume,
     write_volume,
 )
 from medtrans.volumes.geometry import require_same_grid, same_grid
@@ -34,6 +35,7 @@ __all__ = [
     "require_other_file",
     "require_same_grid",
     "same_grid",
+    "to_volume",
     "write_volume",
 ]
 

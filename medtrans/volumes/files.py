@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from medtrans.config.terms import Kind
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
 from medtrans.system.atomic import require_writable
 from medtrans.volumes import geometry
@@ -17,7 +18,6 @@ from medtrans.volumes.source import (
     ITK_SUFFIXES,
     NIFTI_SUFFIXES,
     READABLE,
-    Kind,
     Source,
     own_errors_only,
     split_suffix,
@@ -106,11 +106,15 @@ def read_volume(
     GeometryError
         If its voxels do not form one volume on a regular grid.
     """
+    return to_volume(load(Path(path), series, volume))
+
+
+def to_volume(loaded: Loaded) -> MetaTensor:
+    """Give what was read as a MONAI volume, as `read_volume` describes it; shares the voxels."""
     import torch
     from monai.data import MetaTensor
     from monai.utils.enums import SpaceKeys
 
-    loaded = load(Path(path), series, volume)
     affine = torch.from_numpy(np.array(loaded.affine, dtype=np.float64))
     meta = {"source": loaded.source, "stored_dtype": loaded.dtype, "space": SpaceKeys.RAS}
     return MetaTensor(torch.from_numpy(loaded.voxels), affine=affine, meta=meta)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from medtrans.config.terms import Kind
 from medtrans.errors import MedtransError, UnreadableFileError
-
-Kind = Literal["nifti", "dicom", "itk"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img")
 # Each ITK suffix, with the one-file form that its output takes.

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from medtrans.bundle import training as bundle_training
 from medtrans.bundle.check import METADATA_KEYS, TENSOR_KEYS, Check, check, metadata_problems
-from medtrans.bundle.inference import Evaluator, TranslationNetwork, list_volumes
+from medtrans.bundle.inference import Evaluator, list_volumes
+from medtrans.bundle.network import TranslationNetwork
 from medtrans.bundle.training import Trainer, TrainingPatches
 from medtrans.cli.app import app
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Manifest
-from medtrans.diffusion import Steps, slice_noise, translate, ve_denoiser
+from medtrans.diffusion import slice_noise, translate, ve_denoiser
 from medtrans.errors import (
     MedtransError,
     OutputError,
@@ -32,6 +33,7 @@ from medtrans.errors import (
     TrainingError,
     UnreadableFileError,
 )
+from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.networks.binding import noise_predictor, residual_predictor
@@ -247,7 +249,7 @@ class TestNetwork:
                 image,
                 noise,
                 network.schedule,
-                Steps(*package.steps(mode)),
+                package.steps(mode),
             ).clamp(-1, 1)
             assert torch.equal(network(image, noise), expected)
 
@@ -289,7 +291,7 @@ class TestInference:
         for item in list_volumes(volumes):
             goal = tmp_path / "expected"
             goal.mkdir(exist_ok=True)
-            translator.translate_file(Path(item["image"]), Settings(**settings), out=goal)
+            translator.translate_file(Job(Path(item["image"]), out=goal), Settings(**settings))
         for path in written:
             assert path.read_bytes() == (tmp_path / "expected" / path.name).read_bytes()
 
@@ -308,7 +310,7 @@ class TestInference:
         translator = Translator.load(random_model, "cpu")
         settings = Settings(samples=2, mode="balanced")
         expected = translator.translate_file(
-            volumes / "a.nii.gz", settings, out=tmp_path / "x.nii.gz"
+            Job(volumes / "a.nii.gz", out=tmp_path / "x.nii.gz"), settings
         )
         found = helpers.nib.load(out / "a_t2-synthetic.nii.gz").get_fdata(dtype=np.float32)
         np.testing.assert_array_equal(found, expected.translation.voxels)

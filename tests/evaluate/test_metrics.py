@@ -12,8 +12,9 @@ from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Manifest
 from medtrans.errors import GeometryError, ManifestError
 from medtrans.evaluate.baselines import ToneCurve
-from medtrans.evaluate.compare import evaluate_files, evaluate_model, score, summarise
+from medtrans.evaluate.compare import evaluate_model, summarise
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity, unit_scale
+from medtrans.evaluate.scores import evaluate_files, score
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.preprocessing.foreground import find_foreground

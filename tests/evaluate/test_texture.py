@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medtrans.evaluate.compare import score
 from medtrans.evaluate.realism import features, realism_distance
+from medtrans.evaluate.scores import score
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from tests import helpers
 

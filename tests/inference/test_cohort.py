@@ -11,7 +11,8 @@ from PIL import Image
 
 from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted, OutputError, UnreadableFileError, UsageError
-from medtrans.inference.cohort import Job, jobs_from_inputs, jobs_from_manifest, translate_cohort
+from medtrans.inference.cohort import translate_cohort
+from medtrans.inference.jobs import Job, jobs_from_inputs, jobs_from_manifest
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.report.page import save_html, save_picture

@@ -7,23 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monai.data import MetaTensor
 
-from medtrans.config.terms import Task
+from medtrans.config.terms import Contrast, Task
 from medtrans.errors import FileError
-from medtrans.inference.input_checks import require_contrast, warn_of_head, warn_of_labels
-from medtrans.preprocessing.foreground import find_foreground
+from medtrans.inference.input_checks import check_input, check_values
+from medtrans.preprocessing.foreground import find_region
 from medtrans.volumes import Source, read_volume
+from medtrans.volumes.geometry import spacing_mm
 from tests import helpers
 
 T1_TO_T2, MR_TO_CT = Task("t1", "t2"), Task("mr", "ct")
 
 
-def seen(contrast: str | None, kind: str = "nifti", lowest: float = 0.0) -> MetaTensor:
-    volume = helpers.volume(np.array([[[lowest, 100.0]]]))
-    source = Source(Path("x"), kind, "", (1, 1, 2), (0.0,) * 16, None)  # type: ignore[arg-type]
-    volume.meta["source"] = replace(source, contrast=contrast)
-    return volume
+def seen(
+    contrast: Contrast | None, task: Task, kind: str = "nifti", lowest: float = 0.0
+) -> tuple[str, ...]:
+    voxels = np.linspace(lowest, 100.5, 40, dtype=np.float32).reshape(4, 5, 2)
+    source = Source(Path("x"), kind, "", (4, 5, 2), (0.0,) * 16, None)  # type: ignore[arg-type]
+    return check_values(voxels, task, replace(source, contrast=contrast))
+
+
+def warned_of_head(volume: helpers.MetaTensor) -> bool:
+    grid_mm = spacing_mm(np.asarray(volume.affine))
+    region = find_region(volume.numpy(), grid_mm, 0.0)
+    return any("skull" in w for w in check_input(volume, T1_TO_T2, region, brains_only=True))
 
 
 @pytest.mark.parametrize(
@@ -39,38 +46,47 @@ def seen(contrast: str | None, kind: str = "nifti", lowest: float = 0.0) -> Meta
         ("ct", MR_TO_CT, True),
     ],
 )
-def test_another_contrast_is_said(contrast: str | None, task: Task, said: bool) -> None:
-    assert bool(require_contrast(seen(contrast), task)) == said
+def test_another_contrast_is_said(contrast: Contrast | None, task: Task, said: bool) -> None:
+    assert bool(seen(contrast, task)) == said
 
 
 def test_air_in_hu_shows_a_ct() -> None:
-    [warning] = require_contrast(seen(None, lowest=-1000.0), T1_TO_T2)
+    [warning] = seen(None, T1_TO_T2, lowest=-1000.0)
     assert "ct" in warning
-    assert require_contrast(seen(None, lowest=-50.0), T1_TO_T2) == ()
+    assert seen(None, T1_TO_T2, lowest=-50.0) == ()
 
 
 def test_a_dicom_series_that_is_ct_is_refused() -> None:
     with pytest.raises(FileError, match=r"seems to be ct.*--task"):
-        require_contrast(seen("ct", "dicom"), T1_TO_T2)
-    assert require_contrast(seen("pd", "dicom"), T1_TO_T2)
+        seen("ct", T1_TO_T2, "dicom")
+    assert seen("pd", T1_TO_T2, "dicom")
+
+
+def test_an_array_is_checked_like_a_file() -> None:
+    voxels = np.linspace(-1000, 100.5, 40, dtype=np.float32).reshape(4, 5, 2)
+    [warning] = check_values(voxels, T1_TO_T2, None)
+    assert "ct" in warning
+
+
+def test_one_value_is_no_image() -> None:
+    with pytest.raises(FileError, match="nothing to translate"):
+        check_values(np.full((3, 4, 5), 7.0, dtype=np.float32), T1_TO_T2, None)
 
 
 def test_labels_are_no_image() -> None:
     labels = np.random.default_rng(0).integers(0, 4, (9, 9, 9)).astype(np.float32)
-    assert warn_of_labels(helpers.volume(labels))
-    assert not warn_of_labels(helpers.volume(labels + 0.5))
-    assert not warn_of_labels(helpers.volume(*helpers.head()))
+    assert check_values(labels, T1_TO_T2, None)
+    assert not check_values(labels + np.float32(0.5), T1_TO_T2, None)
+    assert not check_values(helpers.head()[0], T1_TO_T2, None)
 
 
 def test_a_head_is_more_than_a_brain() -> None:
     for stripped in (True, False):
-        volume = helpers.volume(*helpers.head(skull_stripped=stripped))
-        assert bool(warn_of_head(volume, find_foreground(volume.numpy()))) != stripped
+        assert warned_of_head(helpers.volume(*helpers.head(skull_stripped=stripped))) != stripped
 
 
 @pytest.mark.parametrize("path", ["raw_brain/openms-long-01", "raw_brain/tcga-fg-6692",
                                   "brain/openms-07", "brain/brats-met-00110"])  # fmt: skip
 def test_real_heads_and_brains_are_told_apart(shared_data: Path, path: str) -> None:
     volume = read_volume(shared_data / path / "t1.nii.gz")
-    found = warn_of_head(volume, find_foreground(volume.numpy()))
-    assert bool(found) == path.startswith("raw")
+    assert warned_of_head(volume) == path.startswith("raw")

@@ -15,6 +15,7 @@ from tests import helpers
 PROGRAM = """
 import resource, sys
 from pathlib import Path
+from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 
@@ -23,9 +24,9 @@ def peak_mb():
 
 translator = Translator.load(sys.argv[1], "cpu")
 translator.sampler.residual = lambda x, time, label: x[:, :1] * 0
-translator.translate_file(Path(sys.argv[2]), Settings(batch_size=1), out=Path(sys.argv[4]))
+translator.translate_file(Job(Path(sys.argv[2]), out=Path(sys.argv[4])), Settings(batch_size=1))
 before = peak_mb()
-translator.translate_file(Path(sys.argv[3]), Settings(batch_size=1), out=Path(sys.argv[4]))
+translator.translate_file(Job(Path(sys.argv[3]), out=Path(sys.argv[4])), Settings(batch_size=1))
 print(peak_mb() - before)
 """
 

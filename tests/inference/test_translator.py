@@ -25,6 +25,7 @@ from medtrans.errors import (
     PackageError,
     UsageError,
 )
+from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.preprocessing.foreground import find_foreground
@@ -99,7 +100,7 @@ def test_identity_gives_back_voxels_and_grid(
     grid = helpers.tilted(grid) if tilt else grid
     voxels, affine = helpers.stored_as(helpers.marked_head(), grid, order, signs)
     path = helpers.write_nifti(tmp_path / "t1.nii", voxels, affine, qform_code=3, sform_code=4)
-    written = identity.translate_file(path, Settings(), out=tmp_path / "out.nii")
+    written = identity.translate_file(Job(path, out=tmp_path / "out.nii"), Settings())
     source, result = nib.load(path), nib.load(written.outputs[0])
     np.testing.assert_allclose(result.get_fdata(), voxels, atol=2e-4)
     assert np.argmax(result.get_fdata()) == np.argmax(voxels)  # the marker is still on the right
@@ -253,7 +254,7 @@ class TestSamples:
     def test_uncertainty_file(self, random: Translator, head_file: Path, tmp_path: Path) -> None:
         spread = tmp_path / "spread.nii.gz"
         written = random.translate_file(
-            head_file, Settings(samples=2), out=tmp_path / "o.nii.gz", uncertainty_path=spread
+            Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=spread), Settings(samples=2)
         )
         assert spread in written.outputs
         assert np.array_equal(nib.load(spread).affine, nib.load(head_file).affine)
@@ -270,10 +271,8 @@ class TestSamples:
         before = {path: path.read_bytes() for path in (head_file, mask)}
         for goal, spread in ((out, out), (out, head_file), (out, mask), (mask, out)):
             with pytest.raises(OutputError, match="would replace"):
-                random.translate_file(
-                    head_file, Settings(samples=2), out=goal, uncertainty_path=spread,
-                    mask_path=mask,
-                )  # fmt: skip
+                job = Job(head_file, out=goal, uncertainty=spread, mask=mask)
+                random.translate_file(job, Settings(samples=2))
         assert {path: path.read_bytes() for path in (head_file, mask)} == before
         assert not out.exists()
 
@@ -284,21 +283,21 @@ class TestSamples:
         seen: list[Any] = []
         with pytest.raises(OutputError, match="NIfTI output"):
             random.translate_file(
-                head_file, Settings(), out=tmp_path / out, on_slices=lambda *a: seen.append(a)
+                Job(head_file, out=tmp_path / out), Settings(), on_slices=lambda *a: seen.append(a)
             )
         assert not seen
 
     def test_a_name_without_a_suffix_is_a_folder(
         self, random: Translator, head_file: Path, tmp_path: Path
     ) -> None:
-        found = random.translate_file(head_file, Settings(), out=tmp_path / "new" / "folder")
+        found = random.translate_file(Job(head_file, out=tmp_path / "new" / "folder"), Settings())
         assert found.outputs[0] == tmp_path / "new" / "folder" / "t1_t2-synthetic.nii.gz"
 
     def test_the_sidecar_says_which_mask(
         self, random: Translator, head_file: Path, tmp_path: Path
     ) -> None:
         mask = helpers.write_nifti(tmp_path / "mask.nii.gz", *helpers.head())
-        found = random.translate_file(head_file, Settings(), mask_path=mask)
+        found = random.translate_file(Job(head_file, mask=mask), Settings())
         label = json.loads(found.outputs[-1].read_text())
         assert label["MaskSHA256"] == helpers.digest(mask)
         assert "SourceVolume" not in label
@@ -307,7 +306,7 @@ class TestSamples:
         self, random: Translator, head_file: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(UsageError, match="--samples"):
-            random.translate_file(head_file, Settings(), uncertainty_path=tmp_path / "u.nii.gz")
+            random.translate_file(Job(head_file, uncertainty=tmp_path / "u.nii.gz"), Settings())
         assert sorted(p.name for p in tmp_path.iterdir()) == ["t1.nii.gz"]
 
 
@@ -401,7 +400,7 @@ class TestMask:
         self, identity: Translator, head_file: Path, tmp_path: Path
     ) -> None:
         path, inside = self.mask(tmp_path)
-        written = identity.translate_file(head_file, Settings(), mask_path=path)
+        written = identity.translate_file(Job(head_file, mask=path), Settings())
         found = nib.load(written.outputs[0]).get_fdata()
         source = np.clip(nib.load(head_file).get_fdata(), 0, 1000)
         np.testing.assert_allclose(found[inside], source[inside], atol=1e-3)
@@ -413,14 +412,14 @@ class TestMask:
     ) -> None:
         path, _ = self.mask(tmp_path, (24, 28, 19))
         with pytest.raises(GeometryError, match=r"mask\.nii\.gz"):
-            identity.translate_file(head_file, Settings(), mask_path=path)
+            identity.translate_file(Job(head_file, mask=path), Settings())
 
     def test_empty_is_refused(self, identity: Translator, head_file: Path, tmp_path: Path) -> None:
         _, affine = helpers.head()
         empty = np.zeros(helpers.SHAPE, dtype=np.uint8)
         path = helpers.write_nifti(tmp_path / "mask.nii.gz", empty, affine)
         with pytest.raises(MedtransError, match="mask"):
-            identity.translate_file(head_file, Settings(), mask_path=path)
+            identity.translate_file(Job(head_file, mask=path), Settings())
         assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.nii.gz", "t1.nii.gz"]
 
 
@@ -522,13 +521,13 @@ class TestFiles:
         self, identity: Translator, head_file: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "out").mkdir()
-        written = identity.translate_file(head_file, Settings(), out=tmp_path / "out")
+        written = identity.translate_file(Job(head_file, out=tmp_path / "out"), Settings())
         assert written.outputs[0] == tmp_path / "out" / "t1_t2-synthetic.nii.gz"
 
     def test_input_is_never_overwritten(self, identity: Translator, head_file: Path) -> None:
         before = helpers.digest(head_file)
         with pytest.raises(OutputError, match="replace its input"):
-            identity.translate_file(head_file, Settings(), out=head_file)
+            identity.translate_file(Job(head_file, out=head_file), Settings())
         assert helpers.digest(head_file) == before
 
     def test_progress_is_told(self, identity: Translator, head_file: Path) -> None:
@@ -576,7 +575,7 @@ class TestSettings:
     ) -> None:
         with pytest.raises(UsageError, match="1000"):
             random.translate_volume(head, Settings(**{key: 1001}))
-        steps = random.steps(Settings(**{key: 1000}))
+        steps = random.package.steps("fidelity", **{key.removesuffix("_steps"): 1000})
         assert getattr(steps, key.removesuffix("_steps")) == 1000
 
     @pytest.mark.parametrize("axes", [("axial", "axial"), ("transverse",)])
@@ -628,7 +627,7 @@ class TestRealVolumes:
         some[..., voxels.shape[2] // 2 : voxels.shape[2] // 2 + 3] = 1  # three slices are quick
         mask = tmp_path / "mask.nii.gz"
         nib.Nifti1Image(some, image.affine).to_filename(mask)
-        written = wide.translate_file(path, Settings(), out=tmp_path / "o.nii.gz", mask_path=mask)
+        written = wide.translate_file(Job(path, out=tmp_path / "o.nii.gz", mask=mask), Settings())
         result = nib.load(written.outputs[0])
         assert "".join(nib.aff2axcodes(result.affine)) == axes
         assert np.array_equal(result.affine, image.affine)
@@ -642,7 +641,7 @@ class TestRealVolumes:
     def test_coronal_2d(self, shared_data: Path, tmp_path: Path, wide: Translator) -> None:
         path = shared_data / "coronal_t1t2/S1/t1.nii.gz"
         image = nib.load(path)
-        written = wide.translate_file(path, Settings(), out=tmp_path / "o.nii.gz")
+        written = wide.translate_file(Job(path, out=tmp_path / "o.nii.gz"), Settings())
         result = nib.load(written.outputs[0])
         assert result.shape == image.shape
         assert np.array_equal(result.affine, image.affine)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from monai.data import MetaTensor
 
 from medtrans.config.schema import Pipeline
 from medtrans.errors import FileError
-from medtrans.preprocessing.model_space import crop, spacing_mm, to_input_space, to_model_space
+from medtrans.preprocessing.model_space import to_input_space
+from medtrans.volumes.geometry import spacing_mm
 from tests import helpers
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -49,15 +49,15 @@ class TestOrientations:
         head = helpers.marked_head()
         grid = make_affine(spacing, tilt)
         voxels, affine = helpers.stored_as(head, grid, order, signs)
-        space = to_model_space(helpers.volume(voxels, affine), "t1", linear)
+        space = helpers.in_model_space(helpers.volume(voxels, affine), linear)
         expected = np.where(head == 0, -1, head / 500 - 1)
-        np.testing.assert_allclose(space.image.numpy()[0], expected, atol=1e-6)
-        np.testing.assert_allclose(np.asarray(space.image.affine), grid, atol=1e-9)
-        assert np.argmax(space.image.numpy()[0]) == np.argmax(head)  # the marker is on the right
+        np.testing.assert_allclose(space.image, expected, atol=1e-6)
+        np.testing.assert_allclose(space.placement.affine, grid, atol=1e-9)
+        assert np.argmax(space.image) == np.argmax(head)  # the marker is on the right
 
-        cropped = crop(space, linear, [2])
-        back = to_input_space(cropped.image.numpy()[0], cropped)
-        expected, _ = helpers.stored_as(space.image.numpy()[0], grid, order, signs)
+        cropped = space.cropped([2], linear.volume.divisible)
+        back = to_input_space(cropped.image, cropped.placement)
+        expected, _ = helpers.stored_as(space.image, grid, order, signs)
         assert back.shape == voxels.shape
         assert back.dtype == np.float32
         assert np.array_equal(back, expected)
@@ -72,11 +72,13 @@ class TestOrientations:
         pipeline = helpers.linear_pipeline(volume={"spacing_mm": [1.1, 0.9, 0.0]})
         head = np.repeat(np.repeat(helpers.marked_head(), 2, 0), 2, 1)
         voxels, affine = helpers.stored_as(head, make_affine(spacing, tilt), order, signs)
-        space = crop(to_model_space(helpers.volume(voxels, affine), "t1", pipeline), pipeline, [2])
-        new = spacing_mm(space.image)
+        space = helpers.in_model_space(helpers.volume(voxels, affine), pipeline).cropped(
+            [2], pipeline.volume.divisible
+        )
+        new = spacing_mm(space.placement.affine)
         assert new[:2] == pytest.approx((1.1, 0.9))
         assert new[2] == pytest.approx(spacing[2])
-        back = to_input_space(space.image.numpy()[0], space)
+        back = to_input_space(space.image, space.placement)
         assert back.shape == voxels.shape
         inside = voxels > 0
         marker = voxels == 900
@@ -88,15 +90,15 @@ class TestModelSpace:
     def test_background_is_minus_one_whatever_it_was(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()
         head[head == 0] = 350  # in the middle of the tissue's range
-        space = to_model_space(helpers.volume(head), "t1", pipeline)
+        space = helpers.in_model_space(helpers.volume(head), pipeline)
         outside = helpers.marked_head() == 0
-        assert (space.image.numpy()[0][outside] == -1).all()
-        assert space.image.numpy().min() == -1
-        assert space.image.numpy().max() == 1
+        assert (space.image[outside] == -1).all()
+        assert space.image.min() == -1
+        assert space.image.max() == 1
 
     def test_profile_is_the_foregrounds(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()
-        space = to_model_space(helpers.volume(head), "t1", pipeline)
+        space = helpers.in_model_space(helpers.volume(head), pipeline)
         low, high = np.percentile(head[head > 0], [0.5, 99.5])
         assert (space.profile.low, space.profile.high) == pytest.approx((low, high))
 
@@ -104,8 +106,8 @@ class TestModelSpace:
         pipeline = helpers.tiny_pipeline(volume={"dilation_mm": 2.0})
         head = np.zeros((12, 12, 12), dtype=np.float32)
         head[5:7, 5:7, 5:7] = np.arange(1, 9).reshape(2, 2, 2)
-        space = to_model_space(helpers.volume(head, np.diag([1.0, 2, 3, 1])), "t1", pipeline)
-        where = np.argwhere(space.mask.numpy()[0])
+        space = helpers.in_model_space(helpers.volume(head, np.diag([1.0, 2, 3, 1])), pipeline)
+        where = np.argwhere(space.margin)
         assert where.min(0).tolist() == [3, 4, 5]
         assert where.max(0).tolist() == [8, 7, 6]
 
@@ -113,8 +115,8 @@ class TestModelSpace:
         head = helpers.marked_head()
         mask = np.zeros(head.shape, dtype=bool)
         mask[4:7, 5:8, 3:6] = True
-        space = to_model_space(helpers.volume(head), "t1", pipeline, mask)
-        image = space.image.numpy()[0]
+        space = helpers.in_model_space(helpers.volume(head), pipeline, mask)
+        image = space.image
         assert (image[~mask] == -1).all()
         low, high = np.percentile(head[mask], [0.5, 99.5])
         assert (space.profile.low, space.profile.high) == pytest.approx((low, high))
@@ -124,28 +126,30 @@ class TestModelSpace:
         used = pipeline if recipe == "percentile" else helpers.linear_pipeline()
         head = helpers.marked_head()
         with pytest.raises(FileError, match="mask"):
-            to_model_space(helpers.volume(head), "t1", used, np.zeros(head.shape, dtype=bool))
+            helpers.in_model_space(helpers.volume(head), used, np.zeros(head.shape, dtype=bool))
 
     def test_nearly_the_wanted_spacing_is_not_interpolated(self) -> None:
         pipeline = helpers.linear_pipeline(volume={"spacing_mm": [1.0, 1.0, 1.0]})
         head = helpers.marked_head()
         affine = np.diag([1.0004, 0.9997, 1.0, 1.0])
-        image = to_model_space(helpers.volume(head, affine), "t1", pipeline).image.numpy()[0]
+        image = helpers.in_model_space(helpers.volume(head, affine), pipeline).image
         np.testing.assert_allclose(image, np.where(head == 0, -1, head / 500 - 1), atol=1e-6)
 
     def test_does_not_change_its_input(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()
         given = helpers.volume(head.copy(), np.diag([-1.0, 1, 1, 1]))
-        space = crop(to_model_space(given, "t1", pipeline), pipeline, [2])
-        to_input_space(space.image.numpy()[0], space)
+        space = helpers.in_model_space(given, pipeline).cropped([2], pipeline.volume.divisible)
+        to_input_space(space.image, space.placement)
         assert np.array_equal(given.numpy(), head)
         assert given.shape == head.shape
 
 
 class TestCrop:
-    def space(self, pipeline: Pipeline, head: np.ndarray, axis: int) -> tuple[MetaTensor, ...]:
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [axis])
-        return space.image, space.mask
+    def space(self, pipeline: Pipeline, head: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+        space = helpers.in_model_space(helpers.volume(head), pipeline).cropped(
+            [axis], pipeline.volume.divisible
+        )
+        return space.image, space.margin
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_in_plane_sizes_are_divisible(self, pipeline: Pipeline, axis: int) -> None:
@@ -153,30 +157,36 @@ class TestCrop:
         head[12:17, 12:18, 11:14] = np.random.default_rng(0).random((5, 6, 3)) + 1
         image, mask = self.space(helpers.tiny_pipeline(volume={"dilation_mm": 0.0}), head, axis)
         assert image.shape == mask.shape
-        for a, size in enumerate(image.shape[1:]):
+        for a, size in enumerate(image.shape):
             assert size % 4 == 0 if a != axis else size == (5, 6, 3)[axis]
         assert mask.sum() == 90
-        assert (image.numpy()[~mask.numpy()] == -1).all()
-        assert np.allclose(np.sort(image.numpy()[mask.numpy()]), np.sort(image[mask].numpy()))
+        assert (image[~mask] == -1).all()
+        uncut = helpers.in_model_space(
+            helpers.volume(head), helpers.tiny_pipeline(volume={"dilation_mm": 0.0})
+        )
+        assert np.array_equal(np.sort(image[mask]), np.sort(uncut.image[uncut.margin]))
 
     def test_keeps_every_voxel_of_the_support(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()
-        whole = to_model_space(helpers.volume(head), "t1", pipeline)
         _, mask = self.space(pipeline, head, 2)
-        assert mask.sum() == whole.mask.sum()
+        assert mask.sum() == helpers.in_model_space(helpers.volume(head), pipeline).margin.sum()
 
     def test_foreground_at_the_edge_of_the_volume(self, pipeline: Pipeline) -> None:
         head = np.random.default_rng(0).random((6, 7, 5)).astype(np.float32)
         head[0] = 0
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [2])
-        assert space.image.shape[1:] == (8, 8, 5)
-        assert to_input_space(space.image.numpy()[0], space).shape == head.shape
+        space = helpers.in_model_space(helpers.volume(head), pipeline).cropped(
+            [2], pipeline.volume.divisible
+        )
+        assert space.image.shape == (8, 8, 5)
+        assert to_input_space(space.image, space.placement).shape == head.shape
 
     def test_single_slice(self, pipeline: Pipeline) -> None:
         head = helpers.marked_head()[:, 6:7, :]
-        space = crop(to_model_space(helpers.volume(head), "t1", pipeline), pipeline, [1])
-        assert space.image.shape[2] == 1
-        assert to_input_space(space.image.numpy()[0], space).shape == head.shape
+        space = helpers.in_model_space(helpers.volume(head), pipeline).cropped(
+            [1], pipeline.volume.divisible
+        )
+        assert space.image.shape[1] == 1
+        assert to_input_space(space.image, space.placement).shape == head.shape
 
 
 def test_what_lies_outside_the_crop_comes_back_as_background() -> None:
@@ -186,6 +196,8 @@ def test_what_lies_outside_the_crop_comes_back_as_background() -> None:
     head[11:27, 11:27, 11:27] = 1000
     head[11:27, 11:27, 12] = 500
     affine = np.diag([0.45, 0.45, 0.45, 1])
-    space = crop(to_model_space(helpers.volume(head, affine), "t1", pipeline), pipeline, [2])
-    back = to_input_space(np.full(space.image.shape[1:], -1, dtype=np.float32), space)
+    space = helpers.in_model_space(helpers.volume(head, affine), pipeline).cropped(
+        [2], pipeline.volume.divisible
+    )
+    back = to_input_space(np.full(space.image.shape, -1, dtype=np.float32), space.placement)
     np.testing.assert_allclose(back, -1, atol=1e-5)

@@ -11,8 +11,8 @@ from medtrans.preprocessing.slices import (
     cut,
     neighbours,
     occupied,
+    place,
     plan_slices,
-    reassemble,
     stacks,
 )
 from tests import helpers
@@ -33,7 +33,8 @@ class TestIdentity:
         volume = random_volume(shape)
         indices = range(shape[plan.axis])
         middles = [s[:, plan.context] for _, s in stacks(volume, plan, indices, batch_size)]
-        back = reassemble(np.concatenate(middles), indices, shape, plan, background=-1)
+        back = np.full(shape, -1, dtype=np.float32)
+        place(np.concatenate(middles), indices, back, plan)
         assert np.array_equal(back, volume)
 
     @given(SHAPES, PLANS, st.data())
@@ -43,7 +44,8 @@ class TestIdentity:
         volume = random_volume(shape)
         every = st.integers(0, shape[plan.axis] - 1)
         chosen = data.draw(st.lists(every, unique=True, min_size=1))
-        back = reassemble(cut(volume, plan)[chosen], chosen, shape, plan, background=-7)
+        back = np.full(shape, -7, dtype=np.float32)
+        place(cut(volume, plan)[chosen], chosen, back, plan)
         for index, (found, original) in enumerate(
             zip(cut(back, plan), cut(volume, plan), strict=True)
         ):
@@ -51,9 +53,9 @@ class TestIdentity:
             assert np.array_equal(found, expected)
 
     def test_nothing_sampled_is_all_background(self) -> None:
-        plan = SlicePlan(2, 1)
-        empty = np.empty((0, 3, 4), dtype=np.float32)
-        assert (reassemble(empty, [], (3, 4, 5), plan, background=-1) == -1).all()
+        back = np.full((3, 4, 5), -1, dtype=np.float32)
+        place(np.empty((0, 3, 4), dtype=np.float32), [], back, SlicePlan(2, 1))
+        assert (back == -1).all()
 
 
 class TestNeighbours:
@@ -122,20 +124,20 @@ class TestOccupied:
 
 class TestPlan:
     def test_follows_the_recipe(self, pipeline: Pipeline) -> None:
-        assert plan_slices(pipeline, (10, 11, 12)) == [SlicePlan(2, 1)]
+        assert plan_slices(pipeline.slices, (10, 11, 12)) == [SlicePlan(2, 1)]
 
     @pytest.mark.parametrize(("name", "axis"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
     def test_axes(self, name: str, axis: int) -> None:
         recipe = helpers.tiny_pipeline(slices={"axis": name, "context": 3})
-        assert plan_slices(recipe, (10, 11, 12)) == [SlicePlan(axis, 3)]
+        assert plan_slices(recipe.slices, (10, 11, 12)) == [SlicePlan(axis, 3)]
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_a_single_slice_is_cut_across_itself(self, pipeline: Pipeline, axis: int) -> None:
         shape = [10, 11, 12]
         shape[axis] = 1
-        assert [plan.axis for plan in plan_slices(pipeline, shape)] == [axis]
+        assert [plan.axis for plan in plan_slices(pipeline.slices, shape)] == [axis]
 
     def test_several_axes_but_not_across_a_single_slice(self, pipeline: Pipeline) -> None:
         names = ("axial", "sagittal")
-        assert [p.axis for p in plan_slices(pipeline, (10, 11, 12), names)] == [2, 0]
-        assert [p.axis for p in plan_slices(pipeline, (10, 1, 12), names)] == [1]
+        assert [p.axis for p in plan_slices(pipeline.slices, (10, 11, 12), names)] == [2, 0]
+        assert [p.axis for p in plan_slices(pipeline.slices, (10, 1, 12), names)] == [1]

@@ -14,7 +14,6 @@ from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry, Manifest
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.intensity import Profile
-from medtrans.preprocessing.model_space import to_model_space
 from medtrans.preprocessing.slices import cut, neighbours, plan_slices
 from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.volumes import read_volume
@@ -42,8 +41,8 @@ class TestPatch:
     ) -> None:
         recipe = helpers.tiny_pipeline(slices={"axis": axis, "context": context})
         cached = VolumeCache(tmp_path, recipe).get(entry)
-        image = to_model_space(read_volume(entry.path), "t1", recipe).image.numpy()[0]
-        slices = cut(image, plan_slices(recipe, image.shape)[0])
+        image = helpers.in_model_space(read_volume(entry.path), recipe).image
+        slices = cut(image, plan_slices(recipe.slices, image.shape)[0])
         assert cached.shape == slices.shape
         margin = 40
         padded = np.pad(slices, ((0, 0), (margin,) * 2, (margin,) * 2), constant_values=-1)
@@ -79,10 +78,10 @@ class TestFacts:
     def test_describe_the_volume(self, tmp_path: Path, pipeline: Pipeline, entry: Entry) -> None:
         cached = VolumeCache(tmp_path, pipeline).get(entry)
         volume = read_volume(entry.path)
-        space = to_model_space(volume, "t1", pipeline)
-        mask = space.mask.numpy()[0]
+        space = helpers.in_model_space(volume, pipeline)
+        mask = space.margin
         assert cached.grid.shape == mask.shape == helpers.SHAPE
-        np.testing.assert_allclose(cached.grid.affine, np.asarray(space.image.affine))
+        np.testing.assert_allclose(cached.grid.affine, space.placement.affine)
         assert cached.occupied == tuple(np.flatnonzero(mask.any((0, 1))))
         where = np.argwhere(mask.any(2))
         expected = tuple(zip(where.min(0).tolist(), (where.max(0) + 1).tolist(), strict=True))

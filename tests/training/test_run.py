@@ -27,6 +27,7 @@ from medtrans.errors import (
     OutputError,
     TrainingError,
 )
+from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.package.store import load_package
@@ -67,7 +68,7 @@ class TestResult:
         source = cohort.parent / "sub-003" / "t1.nii.gz"
         for mode in ("fidelity", "balanced", "realistic"):
             written = translator.translate_file(
-                source, Settings(mode=mode), out=tmp_path / f"{mode}.nii.gz"
+                Job(source, out=tmp_path / f"{mode}.nii.gz"), Settings(mode=mode)
             )
             out = read_volume(written.outputs[0])
             assert out.shape == helpers.SHAPE

@@ -1,0 +1,208 @@
+"""What is to be translated: files and folders, named one by one or by a manifest.
+
+Nothing here needs torch, so that the command line can refuse a wrong input at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medtrans.config.terms import Contrast, Kind, Task
+from medtrans.errors import OutputError, UsageError
+from medtrans.system.atomic import make_folder
+from medtrans.volumes import output_path, require_goal, require_other_file, require_same_grid
+from medtrans.volumes.files import load
+from medtrans.volumes.source import ITK_OUTPUT, KNOWN_SUFFIXES, Source, split_suffix
+from medtrans.volumes.voxels import Loaded, Mask
+
+if TYPE_CHECKING:
+    from medtrans.data.manifest import Manifest
+
+_SYNTHETIC = "-synthetic"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file or DICOM folder to translate.
+
+    Attributes
+    ----------
+    path : Path
+        File or DICOM folder to read.
+    out : Path or None
+        The file (for DICOM the folder) to write, or an existing folder to write into; None: beside
+        the input. Names that are not given say synthetic.
+    mask : Path or None
+        A volume on the input's grid; voxels above 0 are translated.
+    uncertainty : Path or None
+        Gets the standard deviation over the samples; needs `Settings.samples` above 1.
+    kind : {"nifti", "dicom", "itk"} or None
+        What to write, instead of the input's kind.
+    series : str or None
+        Which series of a DICOM folder.
+    volume : int or None
+        Which volume of a 4D file, from 0.
+    """
+
+    path: Path
+    out: Path | None = None
+    mask: Path | None = None
+    uncertainty: Path | None = None
+    kind: Kind | None = None
+    series: str | None = None
+    volume: int | None = None
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """A job whose files have been read, and whose outputs can be written.
+
+    Attributes
+    ----------
+    job : Job
+    image : Loaded
+        Voxels (X, Y, Z) float32, with their affine and source.
+    mask : array of bool or None
+        Shape (X, Y, Z).
+    mask_sha256 : str or None
+        Of the mask's file.
+    output : Path
+        The file or folder that will be written.
+    """
+
+    job: Job
+    image: Loaded
+    mask: Mask | None
+    mask_sha256: str | None
+    output: Path
+
+    @property
+    def source(self) -> Source:
+        """Where the image came from."""
+        return self.image.source
+
+
+def read_job(job: Job, task: Task, samples: int) -> ReadJob:
+    """Read a job's image and mask, and refuse outputs that could not be written.
+
+    Parameters
+    ----------
+    job : Job
+    task : Task
+        Names the output.
+    samples : int
+        How many draws there will be; an uncertainty map needs more than one.
+
+    Raises
+    ------
+    FileError
+        When a file cannot be read as a volume, or an output would replace another file of the job.
+    UsageError
+        When an uncertainty map is asked of one draw.
+    """
+    if job.uncertainty is not None and samples < 2:
+        raise UsageError("An uncertainty map needs more than one sample: add --samples 8.")
+    image = load(job.path, job.series, job.volume)
+    mask = mask_sha256 = None
+    if job.mask is not None:
+        marked = load(job.mask, None, None)
+        require_same_grid(marked, image, f"The mask {job.mask} and the image")
+        mask, mask_sha256 = np.asarray(marked.voxels > 0), marked.source.sha256
+    output = _output(job.out, output_path(image.source, str(task), job.kind))
+    _require_outputs(job, output, image.source)
+    return ReadJob(job, image, mask, mask_sha256, output)
+
+
+def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
+    """Turn the inputs of the command line into jobs.
+
+    A folder that holds volumes (NIfTI, MHA, NRRD) stands for each of them, earlier outputs of
+    medtrans left out; a folder that holds DICOM is one volume. With several inputs `out` is a
+    folder, which is made.
+
+    Raises
+    ------
+    UsageError
+        When there is no input, or two results would have one name.
+    """
+    paths = [path for given in inputs for path in _expand(given)]
+    if not paths:
+        raise UsageError("No input: name a NIfTI, MHA or NRRD file, or a DICOM folder.")
+    _require_distinct_outputs(paths, out)
+    if out is not None and len(paths) > 1:
+        if split_suffix(out)[1].lower() in KNOWN_SUFFIXES:
+            raise UsageError(
+                f"-o {out} names one file, but there are {len(paths)} inputs. Name a folder."
+            )
+        make_folder(out)
+    return [Job(path, out) for path in paths]
+
+
+def jobs_from_manifest(manifest: Manifest, contrast: Contrast, out_dir: Path) -> list[Job]:
+    """One job for every volume of the source contrast, into `out_dir`/subject[/session]."""
+    entries = manifest.entries(contrast=contrast)
+    if not entries:
+        raise UsageError(
+            f"The manifest {manifest.path} lists no {contrast} volume to translate; it has "
+            f"{manifest.summary()}."
+        )
+    return [Job(e.path, make_folder(out_dir / e.subject / e.session)) for e in entries]
+
+
+def _output(out: Path | None, default: Path) -> Path:
+    """Where to write: beside the input, into a folder under the default name, or as named.
+
+    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself.
+    """
+    if out is None:
+        return default
+    if default.suffix and not out.suffix:
+        make_folder(out)
+    return out / default.name if out.is_dir() else out
+
+
+def _require_outputs(job: Job, output: Path, source: Source) -> None:
+    """Refuse outputs that could not be written, or would replace an input or each other."""
+    require_goal(output, source, job.kind)
+    outputs = [output]
+    if job.uncertainty is not None:
+        require_goal(job.uncertainty, source, "nifti")
+        outputs.append(job.uncertainty)
+        if job.uncertainty.absolute() == output.absolute():
+            raise OutputError(
+                f"{output}: the uncertainty map would replace the output. Rename one."
+            )
+    if job.mask is not None:
+        for path in outputs:
+            require_other_file(path, job.mask)
+
+
+def _require_distinct_outputs(paths: list[Path], out: Path | None) -> None:
+    """Refuse inputs whose results would replace each other."""
+    first: dict[tuple[Path, str, str], Path] = {}
+    for path in paths:
+        stem, suffix = split_suffix(path)
+        key = (out or path.absolute().parent, stem, ITK_OUTPUT.get(suffix, ".nii.gz"))
+        other = first.setdefault(key, path)
+        if other is not path:
+            raise UsageError(
+                f"The results of {other} and {path} would have the same name. Translate them into "
+                "different folders, or list them in a manifest and use --manifest with --out-dir."
+            )
+
+
+def _expand(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    volumes = sorted(
+        path
+        for path in given.iterdir()
+        if path.name.lower().endswith((".nii", ".nii.gz", ".mha", ".nrrd"))
+        and _SYNTHETIC not in path.name
+    )
+    return volumes or [given]
