@@ -280,14 +280,21 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a model beside its baselines, or one file against another."""
-    from medtrans.cli.evaluate import evaluate_manifest, evaluate_pair
+    from medtrans.cli.evaluate import (
+        ModelRequest,
+        evaluate_manifest,
+        evaluate_pair,
+        pair_request,
+    )
+
+    modes = cast("tuple[Mode, ...]", tuple(mode or ()))  # `Settings` checks them
+    request = ModelRequest(manifest, model, device, task, split, modes, out, seed)
 
     if prediction is not None or reference is not None:
-        result = evaluate_pair(
-            prediction, reference, mask, window, others=(manifest, task, mode, out)
-        )
+        pair = pair_request((prediction, reference), mask, window, request)
+        result = evaluate_pair(pair)
     else:
-        result = evaluate_manifest(model, manifest, task, split, mode, out, seed, device)
+        result = evaluate_manifest(request)
     Output(json).result(result)
 
 
@@ -365,9 +372,10 @@ def bundle_export(
     json: Json = False,
 ) -> None:
     """Write a trained model as a MONAI bundle."""
-    from medtrans.cli.bundle import export_bundle
+    from medtrans.cli.bundle import Texts, export_bundle
 
-    Output(json).result(export_bundle(run, out, card, license_file, data_license, version, change))
+    texts = Texts(card, license_file, data_license)
+    Output(json).result(export_bundle(run, out, texts, version, change))
 
 
 @bundle_app.command("check")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,34 @@ from medtrans.package.bundle_files import Documents
 from medtrans.package.store import export_package
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Files whose text goes into a bundle: the model card and the terms; None for the defaults."""
+
+    card: Path | None
+    license: Path | None
+    data_license: Path | None
+
+
 def export_bundle(
-    source: str,
-    out: Path,
-    card: Path | None,
-    license_file: Path | None,
-    data_license: Path | None,
-    version: str,
-    change: str,
+    source: str, out: Path, texts: Texts, version: str, change: str
 ) -> dict[str, Any]:
-    """Write a run's model, or a package, as a whole MONAI bundle."""
+    """Write a run's model, or a package, as a whole MONAI bundle.
+
+    Parameters
+    ----------
+    source : str
+        A run's folder, a model's name or its folder.
+    out : Path
+        The bundle's folder; its name is the model's.
+    texts : Texts
+    version, change : str
+        The model's version, and what it brings.
+    """
     documents = Documents(
-        card=_text(card),
-        license_text=_text(license_file),
-        data_license=_text(data_license),
+        card=_text(texts.card),
+        license_text=_text(texts.license),
+        data_license=_text(texts.data_license),
         version=version,
         changelog={version: change},
     )
