@@ -11,8 +11,8 @@ ARCHITECTURES = Path(__file__).with_name("architectures.csv")
 NOTES = Path(__file__).with_name("notes.md")  # what was tried by hand, and why it was not kept
 _HEAD = """# Performance
 
-Written by `python -m benchmarks.speed --brain BRAIN.nii.gz`: medians of repeated
-runs. The brain is {shape} voxels.
+`python -m benchmarks.speed --brain BRAIN.nii.gz` writes this page. Numbers are medians of repeated
+runs. The brain has {shape} voxels.
 
 """
 
@@ -63,7 +63,7 @@ def _table(columns: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _targets(found: Mapping[str, Any]) -> str:
-    """Compare what was wanted with what was measured."""
+    """Compare the targets with what was measured."""
     m = found["measured"]
     nets, shell, training = m["Networks"], m["From the shell"], m["Training"]
     wanted: list[tuple[str, float, str, float]] = []
@@ -91,7 +91,7 @@ def _targets(found: Mapping[str, Any]) -> str:
         f"| {name} | {sign} {goal:g} | {_text(value)} | {_verdict(value, sign, goal)} |"
         for name, value, sign, goal in wanted
     ]
-    return "\n".join(["| | wanted | measured | |", "|---|---|---|---|", *lines]) + "\n"
+    return "\n".join(["| | target | measured | |", "|---|---|---|---|", *lines]) + "\n"
 
 
 def _verdict(value: float, sign: str, goal: float) -> str:

@@ -109,7 +109,7 @@ def _unified(path: Path) -> list[str]:
 
 
 def _again(before: Path, after: Path) -> list[str]:
-    """Table cells that were trained again after the draws of the augmentation were mended."""
+    """Table the cells that were trained again after the fault of the augmentation was corrected."""
     keys = ["cohort", "task", "pairs", "name"]
     old, new = (
         load(path, "test").groupby([*keys, "seed"], observed=True).psnr_fit.mean()
@@ -214,18 +214,30 @@ def _draw_realism(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> N
 
 
 _INTRODUCTION = """\
-Written by `python -m benchmarks.translation.report` from
-[results.csv](../benchmarks/translation/results.csv); how to add to it stands in
-[benchmarks/translation](../benchmarks/translation/README.md). Every learnt method is the same
-U-Net on the same pairs, augmentation and number of paired images. DRDD has besides what it alone
-can use: pseudo-pairs of all unpaired targets of the train split before the pairs, and, where the
-cohort has them, as many images of related tasks (T1c and FLAIR to the same target) beside them.
-`drdd-paper` has neither. Scores are means over the test subjects and seeds, inside the target's
-foreground on a [0, 1] scale; PSNR, SSIM and MAE after a least-squares linear fit unless they say
-"raw", texture and realism raw. Training is short, 400 steps on pairs and 1600 for methods called
-x4, so differences of a tenth of a dB say little. `rddm x4` has one seed; where a
-table has fewer seeds or methods than another, they were not run yet. "2+10" is realistic mode with
-ten noise steps. In brain-known-site a seed is another subject of the train split, left out.
+`python -m benchmarks.translation.report` writes this page from
+[results.csv](../benchmarks/translation/results.csv). The
+[README of the benchmark](../benchmarks/translation/README.md) says how to add to it.
+
+Methods:
+
+- All learnt methods have the same U-Net, pairs, augmentation and number of paired images.
+- `drdd` has two things more. Before the pairs it trains on pseudo-pairs of all unpaired targets of
+  the train split. Beside the pairs it trains on as many images of related tasks (T1c and FLAIR to
+  the same target), where the cohort has them.
+- `drdd-paper` has neither.
+- `rddm` is coupled residual diffusion.
+- Training is short: 400 steps on pairs, and 1600 for methods called x4. Differences of a tenth of a
+  dB therefore say little.
+- "2+10" is realistic mode with ten noise steps.
+
+Scores:
+
+- They are means over the test subjects and seeds, in the target's foreground, on a [0, 1] scale.
+- PSNR, SSIM and MAE are after a least-squares linear fit, unless the column says "raw".
+- The texture ratios and the realism distance are without the fit.
+- `rddm x4` has one seed. Where a table has fewer seeds or methods than another, they were not run
+  yet.
+- In brain-known-site each seed leaves out another subject of the train split and tests on it.
 
 ![quality against pairs](pictures/quality_against_pairs.png)
 
@@ -234,25 +246,26 @@ ten noise steps. In brain-known-site a seed is another subject of the train spli
 _TRIED_INTRODUCTION = """\
 ## What was tried
 
-Variants of the paper's method ([variants.toml](../benchmarks/translation/variants.toml)), beside ℓ2
-regression and `drdd`, on 8 paired T1/T2 slices, scored on the val subject: mean ± standard
-deviation over seeds. The modes "fidelity x4" and "fidelity flips" are means over four draws of the
-noise and over left-right mirror images."""
+The table has variants of the paper's method
+([variants.toml](../benchmarks/translation/variants.toml)), ℓ2 regression and `drdd`. They are
+trained on 8 paired T1/T2 slices and scored on the val subject: mean ± standard deviation over
+seeds. The mode "fidelity x4" is the mean over four draws of the noise. The mode "fidelity flips" is
+the mean over left-right mirror images."""
 
 _AGAIN_INTRODUCTION = """## Before and after a fault of the augmentation
 
-Up to version 7b2293a the number that chose a training slice also decided whether it was flipped, so
-that a slice was always flipped or never. The tables above keep the rows of those versions (column
-`version` of results.csv); these cells were trained again without the fault
+Up to version 7b2293a one random number chose a training slice and decided whether it was flipped.
+So a slice was always flipped or never. The tables above keep the rows of those versions (column
+`version` of results.csv). These cells were trained again without the fault
 ([retrained.csv](../benchmarks/translation/retrained.csv))."""
 
 _UNIFIED_INTRODUCTION = """\
 ## One model for twelve tasks
 
-Written by `python -m benchmarks.translation.unified`: fidelity mode, all pairs, one seed, mean of
-the test subjects. Each single-task model takes 400 steps; the unified model takes 1600, a third
-of what the twelve take together. The picture has the tasks in the table's order, down the left half
-and then the right, as the networks give them, without a fit.
+`python -m benchmarks.translation.unified` measures this: fidelity mode, all pairs, one seed, mean
+of the test subjects. Each single-task model takes 400 steps. The unified model takes 1600, a third
+of what the twelve take together. The picture has the tasks in the table's order: down the left
+half, then down the right half. Its images are without a linear fit.
 
 ![one model for twelve tasks beside twelve models](pictures/unified.png)"""
 

@@ -33,11 +33,14 @@ app.add_typer(bundle_app, name="bundle")
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Decides all randomness.")]
-TaskOption = Annotated[str | None, typer.Option(help="For example t1-to-t2.")]
-Model = Annotated[str, typer.Option(help="Name of a shipped model, or a model package's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(help="Task, as t1-to-t2; default: t1-to-t2, else the model's first."),
+]
+Model = Annotated[str, typer.Option(help="A shipped model's name, or a model package's folder.")]
 
 
 def main() -> None:
@@ -86,45 +89,80 @@ def _root(
 @app.command()
 def translate(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="INPUT…", help="Volumes, or folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="INPUT…", help="Volumes, DICOM folders or folders of volumes."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="File or folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output file or folder; default: beside INPUT."),
+    ] = None,
     task: TaskOption = None,
     model: Model = "brain_mri",
-    mode: Annotated[str, typer.Option(help="fidelity, balanced or realistic.")] = DEFAULT_MODE,
-    residual_steps: Annotated[int | None, typer.Option(help="Instead of the mode's.")] = None,
-    noise_steps: Annotated[int | None, typer.Option(help="Instead of the mode's.")] = None,
-    eta: Annotated[float | None, typer.Option(help="0 deterministic … 1 stochastic.")] = None,
-    samples: Annotated[int, typer.Option(help="Draws of the noise to average.")] = 1,
+    mode: Annotated[
+        str, typer.Option(help="Mode: fidelity, balanced or realistic.")
+    ] = DEFAULT_MODE,
+    residual_steps: Annotated[
+        int | None, typer.Option(help="Number of residual steps; default: the mode's.")
+    ] = None,
+    noise_steps: Annotated[
+        int | None, typer.Option(help="Number of noise steps; default: the mode's.")
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(help="Fresh noise in the noise steps: 0 none, 1 most; default: the model's."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(help="Number of noise draws; the output is their mean.")
+    ] = 1,
     axes: Annotated[
         str | None,
-        typer.Option(help="Average over slices along these, for example axial,coronal,sagittal."),
+        typer.Option(help="Average over slices along these axes, as axial,coronal,sagittal."),
     ] = None,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average over left-right mirror images.")
+        bool,
+        typer.Option(
+            "--flips", help="Also translate the left-right mirror image; the output is the mean."
+        ),
     ] = False,
     uncertainty: Annotated[
-        Path | None, typer.Option(help="Write the samples' standard deviation here.")
+        Path | None, typer.Option(help="File for the standard deviation over --samples.")
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="Where the patient is: a whole head or brain above 0, not a region."),
+        typer.Option(
+            help="Volume above 0 in the whole head or brain; the rest is hidden from the model."
+        ),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(help="Slices at a time; by default what fits in memory.")
+        int | None,
+        typer.Option(help="Number of slices computed together; default: automatic."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page with a picture.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Translate the CSV's volumes.")] = None,
-    out_dir: Annotated[Path | None, typer.Option(help="With --manifest: where to.")] = None,
-    series: Annotated[str | None, typer.Option(help="Which DICOM series of a folder.")] = None,
-    volume: Annotated[int | None, typer.Option(help="Which volume of a 4D file, from 0.")] = None,
-    output_kind: Annotated[Kind | None, typer.Option(help="Instead of the input's kind.")] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first volume that fails.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for a report with a picture.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV; its volumes of the source contrast are translated.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="With --manifest: folder for the outputs.")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="DICOM series in the folder: its number or UID.")
+    ] = None,
+    volume: Annotated[
+        int | None, typer.Option(help="Volume in a 4D file or series, counted from 0.")
+    ] = None,
+    output_kind: Annotated[
+        Kind | None, typer.Option(help="File format of the output; default: the input's.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Stop at the first volume that fails; else continue with the next.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Translate volumes; the output has the input's kind and exactly its grid."""
+    """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
     from medtrans.cli.translate import TranslateRequest, translate_files
     from medtrans.inference.settings import Settings
 
@@ -163,35 +201,48 @@ def translate(
 
 @app.command()
 def train(
-    manifest: Annotated[Path, typer.Option(help="CSV: subject,contrast,path[,split].")],
-    out: Annotated[Path, typer.Option(help="The run's folder; the model will be OUT/model.")],
+    manifest: Annotated[
+        Path, typer.Option(help="CSV with the columns subject,contrast,path[,split].")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run; the model is written to OUT/model.")
+    ],
     task: Annotated[
-        str | None, typer.Option(help="For example t1-to-t2; several with commas.")
+        str | None, typer.Option(help="Tasks, separated by commas, as t1-to-t2,t1-to-flair.")
     ] = None,
     pipeline: Annotated[
-        str | None, typer.Option(help="A recipe: its shipped name, or a TOML file of your own.")
+        str | None,
+        typer.Option(help="Recipe: a shipped one's name, or a TOML file; default: the task's."),
     ] = None,
-    stage: Annotated[str, typer.Option(help="all, noise or residual.")] = "all",
+    stage: Annotated[str, typer.Option(help="Stages to train: all, noise or residual.")] = "all",
     noise_from: Annotated[
         Path | None,
-        typer.Option(help="Take the noise stage of a run, a model or a denoiser.toml."),
+        typer.Option(
+            help="Use a finished noise stage: folder of a run, a model or a denoiser.toml."
+        ),
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option(help="Use the pairs of so many subjects; 0: none at all.")
+        int | None,
+        typer.Option(help="Number of subjects whose pairs are used; 0: no pairs; default: all."),
     ] = None,
-    noise_iterations: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    noise_iterations: Annotated[
+        int | None, typer.Option(help="Training steps of the noise stage; default: the recipe's.")
+    ] = None,
     residual_iterations: Annotated[
-        int | None, typer.Option(help="Instead of the recipe's.")
+        int | None,
+        typer.Option(help="Training steps of the residual stage; default: the recipe's."),
     ] = None,
     initial: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Start from this model, with its recipe."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from this model's weights, with its recipe."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in OUT.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -219,26 +270,39 @@ def train(
 
 @app.command("noise-level")
 def noise_level(
-    task: Annotated[str, typer.Option(help="For example t1-to-t2; several with commas.")],
-    manifest: Annotated[Path, typer.Option(help="CSV: subject,contrast,path[,split].")],
-    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path(
+    task: Annotated[str, typer.Option(help="Tasks, separated by commas, as t1-to-t2,t1-to-flair.")],
+    manifest: Annotated[
+        Path, typer.Option(help="CSV with the columns subject,contrast,path[,split].")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the table and the plot.")] = Path(
         "noise-level"
     ),
     pipeline: Annotated[
-        str | None, typer.Option(help="A recipe: its shipped name, or a TOML file of your own.")
+        str | None,
+        typer.Option(help="Recipe: a shipped one's name, or a TOML file; default: the task's."),
     ] = None,
     weight: Annotated[
-        float, typer.Option("--lambda", help="How much harmony counts against destruction.")
+        float,
+        typer.Option("--lambda", help="Weight of A in the criterion, 0 to 1; B has the rest."),
     ] = 0.5,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Train short models over a grid and compare.")
+        bool,
+        typer.Option(
+            "--sweep", help="Also train short models over a grid of sigma, and score them."
+        ),
     ] = False,
-    iterations: Annotated[int, typer.Option(help="Of each stage, with --sweep.")] = 300,
+    iterations: Annotated[
+        int, typer.Option(help="With --sweep: training steps of each stage.")
+    ] = 300,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Choose the residual stage's noise for a task from the manifest's images."""
+    """Choose sigma, the noise level of the residual stage, from the images of the train split.
+
+    The criterion J = lambda A + (1 - lambda) B is lowest at the chosen sigma. A is the distance
+    between noisy sources and noisy targets; B is that between noisy and clean sources.
+    """
     from medtrans.cli.noise_level import choose_noise_level
     from medtrans.cli.train import TrainRequest
 
@@ -263,23 +327,37 @@ def evaluate(
     manifest: Annotated[Path | None, typer.Option(help="CSV with the pairs to score.")] = None,
     model: Model = "brain_mri",
     task: TaskOption = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to score: train, val or test.")] = "test",
     mode: Annotated[
-        list[str] | None, typer.Option(help="Modes to score; give it several times.")
+        list[str] | None,
+        typer.Option(help="Mode to score; may be repeated; default: all modes of the model."),
     ] = None,
-    prediction: Annotated[Path | None, typer.Option(help="Score this file instead …")] = None,
-    reference: Annotated[Path | None, typer.Option(help="… against this one.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="… inside this mask.")] = None,
+    prediction: Annotated[
+        Path | None, typer.Option(help="Score this file instead of a model.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="With --prediction: the real image.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --prediction: score where this volume is above 0; default: the foreground."
+        ),
+    ] = None,
     window: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="… on this intensity window, for example -1000 2000 for CT."),
+        typer.Option(
+            help="With --prediction: lowest and highest intensity, as -1000 2000 (HU) for CT."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.csv; default: none is written.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Score a model beside its baselines, or one file against another."""
+    """Score a model and two baselines on a split, or one file against another."""
     from medtrans.cli.evaluate import (
         ModelRequest,
         evaluate_manifest,
@@ -300,13 +378,13 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the volume and the picture.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the volumes and the picture.")] = Path(
         "demo"
     ),
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Translate a real T1 volume with the shipped model, and draw a picture of it."""
+    """Translate a real T1 volume with the shipped model, and write a picture of the result."""
     from medtrans.cli.demo import run_demo
 
     Output(json).result(run_demo(out, device))
@@ -314,14 +392,20 @@ def demo(
 
 @app.command()
 def phantom(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for volumes and manifest.")],
-    subjects: Annotated[int, typer.Option(help="How many heads.")] = 4,
-    contrasts: Annotated[str, typer.Option(help="Separated by commas.")] = "t1,t2",
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder for the volumes and manifest.csv.")
+    ],
+    subjects: Annotated[int, typer.Option(help="Number of heads.")] = 4,
+    contrasts: Annotated[
+        str, typer.Option(help="Contrasts, separated by commas: t1, t1c, t2, flair, pd, mr, ct.")
+    ] = "t1,t2",
     seed: Seed = 0,
-    skull_stripped: Annotated[bool, typer.Option(help="Only the brain.")] = False,
+    skull_stripped: Annotated[
+        bool, typer.Option(help="Write the brain without the skull.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Make digital head phantoms with a manifest, to try medtrans without data."""
+    """Write digital head phantoms and a manifest, to try medtrans without data."""
     from medtrans.cli.listing import make_phantoms
 
     Output(json).result(make_phantoms(out, subjects, contrasts, seed, skull_stripped))
@@ -329,7 +413,7 @@ def phantom(
 
 @app.command()
 def tasks(json: Json = False) -> None:
-    """List the tasks that have a shipped recipe."""
+    """List the tasks that have a shipped recipe or model."""
     from medtrans.cli.listing import list_tasks
 
     Output(json).result(list_tasks())
@@ -345,9 +429,13 @@ def models(json: Json = False) -> None:
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A volume, or a folder of DICOM.")],
-    series: Annotated[str | None, typer.Option(help="Which DICOM series of a folder.")] = None,
-    volume: Annotated[int | None, typer.Option(help="Which volume of a 4D file, from 0.")] = None,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A volume, or a DICOM folder.")],
+    series: Annotated[
+        str | None, typer.Option(help="DICOM series in the folder: its number or UID.")
+    ] = None,
+    volume: Annotated[
+        int | None, typer.Option(help="Volume in a 4D file or series, counted from 0.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what a file is, and what translate would do with it."""
@@ -358,17 +446,27 @@ def info(
 
 @bundle_app.command("export")
 def bundle_export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a model's name or folder.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder; its name is the model's.")],
-    card: Annotated[Path | None, typer.Option(help="Text for docs/README.md.")] = None,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a run, or a model's name or folder.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="New folder of the bundle; its name becomes the model's name.")
+    ],
+    card: Annotated[
+        Path | None, typer.Option(help="Text file for docs/README.md, the model card.")
+    ] = None,
     license_file: Annotated[
-        Path | None, typer.Option("--license", help="Text for LICENSE: the weights' terms.")
+        Path | None,
+        typer.Option("--license", help="Text file for LICENSE, the terms of the weights."),
     ] = None,
     data_license: Annotated[
-        Path | None, typer.Option(help="Text for docs/data_license.txt.")
+        Path | None,
+        typer.Option(help="Text file for docs/data_license.txt, the terms of the training data."),
     ] = None,
-    version: Annotated[str, typer.Option(help="The model's version.")] = "0.1.0",
-    change: Annotated[str, typer.Option(help="What the version brings.")] = "First version.",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    change: Annotated[
+        str, typer.Option(help="Changelog entry of this version.")
+    ] = "First version.",
     json: Json = False,
 ) -> None:
     """Write a trained model as a MONAI bundle."""
@@ -382,11 +480,14 @@ def bundle_export(
 def bundle_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run configs that medtrans did not write.")
+        bool,
+        typer.Option(
+            "--trust", help="Also run configs that medtrans did not write: this runs their code."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check a bundle's files, and that MONAI's own tools accept it."""
+    """Check a bundle's files, and whether MONAI's own tools accept it."""
     from medtrans.cli.bundle import check_bundle
 
     result = check_bundle(folder, trust)
