@@ -12,6 +12,7 @@ Contrast = Literal["t1", "t1c", "t2", "flair", "pd", "mr", "ct"]
 CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
 Mode = Literal["fidelity", "balanced", "realistic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+DEFAULT_MODE: Mode = "fidelity"
 Axis = Literal["sagittal", "coronal", "axial"]
 AXIS_NAMES: tuple[Axis, ...] = get_args(Axis)
 StageName = Literal["noise", "residual"]
@@ -48,6 +49,14 @@ class Task(NamedTuple):
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Name the most similar known word, as the end of an error's sentence; empty if none is."""
+    """Name the most similar known word, as the end of an error's sentence; empty if none is.
+
+    Parameters
+    ----------
+    word
+        A mistyped word.
+    known
+        What it could have been.
+    """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
