@@ -13,7 +13,7 @@ from medtrans.config.recipes import shipped_tasks
 from medtrans.config.terms import Task
 from medtrans.package.folder import DEFAULT_MODEL, find_package, read_metadata, shipped_models
 from medtrans.system.progress import track
-from medtrans.volumes.describe import describe
+from medtrans.volumes.describe import Facts, describe
 
 
 def list_tasks() -> dict[str, Any]:
@@ -50,20 +50,32 @@ def list_models() -> dict[str, Any]:
     return {"models": rows}
 
 
-def describe_file(path: Path, series: str | None, volume: int | None = None) -> dict[str, Any]:
-    """Say what a file is, and what the default model would make of it."""
+def describe_file(path: Path, series: str | None, volume: int | None = None) -> dict[str, object]:
+    """Say what a file is, and what the default model would make of it.
+
+    Parameters
+    ----------
+    path, series, volume
+        As for `describe`.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is no such file or folder.
+    """
     facts = describe(path, series=series, volume=volume)
-    tasks = read_metadata(find_package(DEFAULT_MODEL))["medtrans"]["pipeline"]["tasks"]
-    fitting = [task for task in tasks if Task.parse(task).source == facts.get("contrast")]
+    return {**facts, "translate": _what_translate_does(facts)}
+
+
+def _what_translate_does(facts: Facts) -> str:
     if not facts["readable"] or facts["value_range"][0] == facts["value_range"][1]:
-        facts["translate"] = "would refuse it, for the problems above"
-    elif fitting or facts.get("contrast") is None:
-        facts["translate"] = f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"
-    else:
-        facts["translate"] = (
-            f"{DEFAULT_MODEL} has no task for {facts['contrast']}; train one with medtrans train"
-        )
-    return facts
+        return "would refuse it, for the problems above"
+    contrast = facts.get("contrast")
+    tasks = read_metadata(find_package(DEFAULT_MODEL))["medtrans"]["pipeline"]["tasks"]
+    fitting = [task for task in tasks if Task.parse(task).source == contrast]
+    if fitting or contrast is None:
+        return f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"
+    return f"{DEFAULT_MODEL} has no task for {contrast}; train one with medtrans train"
 
 
 def make_phantoms(

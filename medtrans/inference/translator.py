@@ -46,9 +46,9 @@ from medtrans.volumes import (
     Source,
     output_path,
     read_volume,
-    require_goal,
     require_other_file,
     require_same_grid,
+    require_writable_output,
     write_volume,
 )
 from medtrans.volumes.voxels import Mask, Voxels
@@ -359,10 +359,10 @@ def _require_goals(
     goal: Path, uncertainty: Path | None, source: Source, mask: Path | None, kind: str | None
 ) -> None:
     """Refuse outputs that could not be written, or would replace an input or each other."""
-    require_goal(goal, source, kind)
+    require_writable_output(goal, source, kind)
     goals = [goal]
     if uncertainty is not None:
-        require_goal(uncertainty, source, "nifti")
+        require_writable_output(uncertainty, source, "nifti")
         goals.append(uncertainty)
         if uncertainty.absolute() == goal.absolute():
             raise OutputError(f"{goal}: the uncertainty map would replace the output. Rename one.")
