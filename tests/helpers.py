@@ -18,7 +18,7 @@ from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.store import save_package
-from medtrans.phantom.heads import make_subject, write_subjects
+from medtrans.phantom.heads import ScanProtocol, make_subject, write_subjects
 from medtrans.preprocessing.intensity import Profile
 
 SHAPE = (24, 28, 20)
@@ -112,16 +112,21 @@ def save_model(
     return folder
 
 
-def write_cohort(folder: Path, count: int = 3, **options: Any) -> Path:
+def small_scan(**options: Any) -> ScanProtocol:
+    """Scan a small skull-stripped head; `options` are laid over that."""
+    return ScanProtocol(
+        **{"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
+    )
+
+
+def write_cohort(folder: Path, count: int = 3, seed: int = 0, **options: Any) -> Path:
     """Write small skull-stripped phantoms and return their manifest."""
-    settings = {"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
-    return write_subjects(folder, count, **settings)
+    return write_subjects(folder, count, small_scan(**options), seed=seed)
 
 
 def head(contrast: str = "t1", **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Make one small skull-stripped phantom: voxels (X, Y, Z) and affine."""
-    settings = {"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
-    phantom = make_subject(0, 0, contrasts=(contrast,), **settings)
+    phantom = make_subject(0, 0, small_scan(contrasts=(contrast,), **options))
     return phantom.images[contrast], phantom.affine
 
 

@@ -80,18 +80,30 @@ def _what_translate_does(facts: Facts) -> str:
 
 def make_phantoms(
     out: Path, subjects: int, contrasts: str, seed: int, skull_stripped: bool
-) -> dict[str, Any]:
-    """Write phantoms and their manifest."""
-    from medtrans.phantom.heads import write_subjects
+) -> dict[str, object]:
+    """Write phantoms and their manifest.
+
+    Parameters
+    ----------
+    out : Path
+        A folder; made if it is missing.
+    subjects : int
+    contrasts : str
+        With commas between them.
+    seed : int
+    skull_stripped : bool
+
+    Raises
+    ------
+    UsageError
+        An unknown contrast, or a number that cannot be.
+    OutputError
+        The folder or a file cannot be written.
+    """
+    from medtrans.phantom.heads import ScanProtocol, write_subjects
 
     names = tuple(name.strip().lower() for name in contrasts.split(",") if name.strip())
+    protocol = ScanProtocol(contrasts=names, skull_stripped=skull_stripped)
     with track("phantoms") as update:
-        manifest = write_subjects(
-            out,
-            subjects,
-            contrasts=names,
-            seed=seed,
-            skull_stripped=skull_stripped,
-            on_subject=update,
-        )
+        manifest = write_subjects(out, subjects, protocol, seed=seed, on_subject=update)
     return {"manifest": str(manifest), "subjects": subjects, "contrasts": list(names)}
