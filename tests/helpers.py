@@ -17,7 +17,7 @@ from torch import nn
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
 from medtrans.networks.unet import noise_network, residual_network
-from medtrans.package.store import save_package
+from medtrans.package.store import TrainedModel, save_package
 from medtrans.phantom.heads import ScanProtocol, make_subject, write_subjects
 from medtrans.preprocessing.intensity import Profile
 
@@ -100,8 +100,7 @@ def save_model(
     networks = [residual_network(pipeline, 0), noise_network(pipeline, 1)]
     if not identity:
         networks = [randomise(net, i) for i, net in enumerate(networks)]
-    save_package(
-        folder,
+    model = TrainedModel(
         pipeline=pipeline,
         profiles=dict.fromkeys(pipeline.targets, Profile(*profile)),
         residual=networks[0].state_dict(),
@@ -109,6 +108,7 @@ def save_model(
         masked_background=False,
         training={"seed": 0},
     )
+    save_package(folder, model)
     return folder
 
 
