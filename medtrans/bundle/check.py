@@ -182,7 +182,7 @@ def _state_dict(folder: Path) -> str:
     """Compare model.pt, read without unpickling anything, with the weights medtrans loads."""
     try:
         tensors = torch.load(folder / STATE_DICT, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged or hostile files
+    except Exception as error:  # torch raises many kinds for damaged or malicious files
         raise PackageError(f"refused by weights_only ({type(error).__name__})") from None
     expected = load_file(folder / WEIGHTS)
     _require(isinstance(tensors, dict) and tensors.keys() == expected.keys(), "other tensors")
@@ -278,9 +278,10 @@ def _torchscript(folder: Path) -> str:
             use_trace=True,
             bundle_root=str(folder),
         )
-        traced = torch.jit.load(str(traced_file))  # type: ignore[no-untyped-call]
+        read_traced: Callable[[str], nn.Module] = torch.jit.load
+        traced = read_traced(str(traced_file))
     side = 3 * package.pipeline.network.stride
-    stack = torch.rand(2, 2 * package.pipeline.slices.context + 1, side, 2 * side) * 2 - 1
+    stack = torch.rand(2, package.pipeline.slices.stack, side, 2 * side) * 2 - 1
     with torch.inference_mode():
         error = float((traced(stack) - network(stack)).abs().max())
     _require(error <= _TOLERANCE, f"the traced slice differs by {error:.1e}")

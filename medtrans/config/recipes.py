@@ -76,11 +76,11 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
 
 
 def _recipe_path(source: str | Path) -> Path:
-    given = Path(source)
-    if given.suffix == ".toml":
-        if not given.is_file():
-            raise ConfigError(f"The recipe {given} does not exist or is not a file.")
-        return given
+    path = Path(source)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ConfigError(f"The recipe {path} does not exist or is not a file.")
+        return path
     named = shipped("pipelines") / f"{source}.toml"
     if not named.is_file():
         known = sorted(path.stem for path in shipped("pipelines").glob("*.toml"))
@@ -92,8 +92,8 @@ def _recipe_path(source: str | Path) -> Path:
     return named
 
 
-def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, object]:
-    if path in seen:
+def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, object]:
+    if path in children:
         raise ConfigError(f"{path.name}: 'extends' leads back to the file itself.")
     raw = _read_toml(path)
     parent = raw.pop("extends", None)
@@ -105,7 +105,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, object]:
     parent_path = path.parent / parent if is_path else shipped("pipelines") / f"{parent}.toml"
     if not parent_path.is_file():
         raise ConfigError(f"{path.name}: extends = '{parent}', but {parent_path} does not exist.")
-    return _merge(_read_with_parents(parent_path, (*seen, path)), raw)
+    return _merge(_read_with_parents(parent_path, (*children, path)), raw)
 
 
 def _read_toml(path: Path) -> dict[str, object]:

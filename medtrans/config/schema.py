@@ -51,10 +51,15 @@ class VolumeConfig(StrictModel):
 
 
 class SlicesConfig(StrictModel):
-    """How a volume is cut: 2 * context + 1 source slices for one target slice."""
+    """How a volume is cut: along which axis, and with how many neighbours on each side."""
 
     axis: Axis
     context: Annotated[int, Field(ge=0, le=8)]
+
+    @property
+    def stack(self) -> int:
+        """Source slices for one target slice: itself and its neighbours on both sides."""
+        return 2 * self.context + 1
 
 
 class PercentileScale(StrictModel):

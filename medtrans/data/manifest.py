@@ -284,9 +284,9 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[Mapping[str, obj
         The file cannot be written.
     """
     rows = list(rows)
-    used = dict.fromkeys(name for row in rows for name in row)
-    columns = [name for name in KNOWN_COLUMNS if name in used or name in REQUIRED_COLUMNS]
-    columns += [name for name in used if name not in KNOWN_COLUMNS]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in KNOWN_COLUMNS if name in names or name in REQUIRED_COLUMNS]
+    columns += [name for name in names if name not in KNOWN_COLUMNS]
     with (
         replacing(Path(path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
@@ -326,5 +326,5 @@ def _split_by_hash(subjects: Iterable[str]) -> dict[str, str]:
 
 
 def _hash(text: str) -> float:
-    """Map a text to a number in [0, 1), the same on every machine and for ever."""
+    """Map a text to a number in [0, 1), the same on every machine and in every version."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48

@@ -166,8 +166,8 @@ def _column_name(cell: str) -> str:
 
 
 def _check_header(path: Path, header: Sequence[str]) -> Iterator[Problem]:
-    strangers = [name for name in header if name and name not in KNOWN_COLUMNS]
-    near = {name: _nearest(name, strangers) for name in REQUIRED_COLUMNS if name not in header}
+    unknown = [name for name in header if name and name not in KNOWN_COLUMNS]
+    near = {name: _nearest(name, unknown) for name in REQUIRED_COLUMNS if name not in header}
     if len(near) == len(REQUIRED_COLUMNS) and not any(near.values()):
         raise ManifestError(
             f"{path} is not a manifest: its first line should name the columns "

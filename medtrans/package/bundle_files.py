@@ -304,14 +304,14 @@ def monai_metadata(
 
 def _data_formats(pipeline: Pipeline) -> Config:
     """Describe the translator as a whole, then the two networks inside it."""
-    stack = _stack_names(pipeline)
-    source = _image(pipeline, stack, [c.source for c in pipeline.parsed_tasks])
-    targets = [c.target for c in pipeline.parsed_tasks]
-    noisy = _image(pipeline, ["noisy target slice"], targets) | {"value_range": []}
-    change = _image(pipeline, ["source minus target"], targets) | {"value_range": [-2, 2]}
-    noise = _image(pipeline, ["standard normal noise"], targets) | {"value_range": []}
-    both = _image(pipeline, ["noisy slice", *stack], targets) | {"value_range": []}
-    result = _image(pipeline, ["synthetic target slice"], targets)
+    stack, stride = _stack_names(pipeline.slices.context), pipeline.network.stride
+    source = _image(stride, stack, [task.source for task in pipeline.parsed_tasks])
+    targets = [task.target for task in pipeline.parsed_tasks]
+    noisy = _image(stride, ["noisy target slice"], targets) | {"value_range": []}
+    change = _image(stride, ["source minus target"], targets) | {"value_range": [-2, 2]}
+    noise = _image(stride, ["standard normal noise"], targets) | {"value_range": []}
+    both = _image(stride, ["noisy slice", *stack], targets) | {"value_range": []}
+    result = _image(stride, ["synthetic target slice"], targets)
     time = _numbers(f"time, 0 to {TIME_SCALE:g}", "float32")
     label = _numbers("which one it is", "int64")
     return {
@@ -327,8 +327,7 @@ def _data_formats(pipeline: Pipeline) -> Config:
     }
 
 
-def _image(pipeline: Pipeline, channels: Sequence[str], contrasts: Sequence[Contrast]) -> Config:
-    stride = pipeline.network.stride
+def _image(stride: int, channels: Sequence[str], contrasts: Sequence[Contrast]) -> Config:
     modality = sorted({"CT" if contrast == "ct" else "MR" for contrast in contrasts})
     return {
         "type": "image",
@@ -357,9 +356,9 @@ def _numbers(meaning: str, dtype: str) -> Config:
     }
 
 
-def _stack_names(pipeline: Pipeline) -> list[str]:
-    k = pipeline.slices.context
-    return [f"source slice {d:+d}" if d else "source slice" for d in range(-k, k + 1)]
+def _stack_names(context: int) -> list[str]:
+    offsets = range(-context, context + 1)
+    return [f"source slice {offset:+d}" if offset else "source slice" for offset in offsets]
 
 
 def _network(recipe: str, *, has_noise: bool) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from medtrans.config.schema import Pipeline
+from medtrans.config.schema import Pipeline, Scale
 from medtrans.config.terms import Contrast
 
 LICENSE_TEXT = """\
@@ -87,24 +87,25 @@ def model_card(
     ----------
     name : str
     pipeline : Pipeline
+        The recipe it was trained with.
     training : mapping
         As in `TrainedModel`.
     has_noise : bool
         Whether the model has a noise stage.
     """
-    used = sorted({contrast for task in pipeline.parsed_tasks for contrast in task})
+    contrasts = sorted({contrast for task in pipeline.parsed_tasks for contrast in task})
     facts = {key: value for key, value in training.items() if key != "eval_metrics"}
     spacing = " x ".join(f"{mm:g}" if mm else "own" for mm in pipeline.volume.spacing_mm)
     return _CARD.format(
         name=name,
-        contrasts=", ".join(contrast.upper() for contrast in used),
+        contrasts=", ".join(contrast.upper() for contrast in contrasts),
         tasks=", ".join(pipeline.tasks),
         axis=pipeline.slices.axis,
-        stack=2 * pipeline.slices.context + 1,
+        stack=pipeline.slices.stack,
         stages="a residual stage and a noise stage" if has_noise else "the residual stage only",
         training=_list(facts) or "Not stated.",
         spacing=f"resampled to {spacing} mm",
-        scales="; ".join(_scale(pipeline, contrast) for contrast in used),
+        scales="; ".join(_scale(contrast, pipeline.contrasts[contrast]) for contrast in contrasts),
         performance=_list(eval_metrics(training)) or "Not measured.",
     )
 
@@ -115,8 +116,7 @@ def eval_metrics(training: Mapping[str, object]) -> Mapping[str, object]:
     return metrics if isinstance(metrics, Mapping) else {}
 
 
-def _scale(pipeline: Pipeline, contrast: Contrast) -> str:
-    scale = pipeline.contrasts[contrast]
+def _scale(contrast: Contrast, scale: Scale) -> str:
     if scale.scale == "window":
         return f"{contrast} by the window {scale.window_hu[0]:g} to {scale.window_hu[1]:g} HU"
     return f"{contrast} by its foreground's percentiles {scale.lower:g} and {scale.upper:g}"

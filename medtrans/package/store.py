@@ -111,7 +111,7 @@ class TrainedModel:
     residual : mapping
         State dict of the residual network; it is stored as float16.
     noise : mapping or None
-        State dict of the noise network, as well; None without a noise stage.
+        State dict of the noise network, also stored as float16; None without a noise stage.
     training : mapping
         What it was trained on and how well it did: JSON values, shown by `medtrans models`.
         Its "eval_metrics", a mapping, become the bundle's.

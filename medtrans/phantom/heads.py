@@ -297,7 +297,7 @@ def _paint(
     """Mix, in every voxel, what its tissues show; and label it with what was painted last."""
     values = {name: [_shown(tissue, name) for tissue in tissues] for name in contrasts}
     shape = head.cavity.shape
-    images = {name: np.full(shape, shown[0], np.float32) for name, shown in values.items()}
+    images = {name: np.full(shape, by_tissue[0], np.float32) for name, by_tissue in values.items()}
     labels = np.zeros(shape, np.uint8)
     for tissue, distance in head.layers():
         label = LABELS[tissue]

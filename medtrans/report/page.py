@@ -114,7 +114,7 @@ def _isotropic(plane: Voxels, axis: int, spacing: NDArray[np.float64]) -> Voxels
 
 
 def _worth_showing(sizes: list[int]) -> list[int]:
-    """Which axes to look along: axial, coronal, sagittal, without those whose plane is a sliver."""
+    """Which axes to look along: axial, coronal, sagittal, without those whose plane is thin."""
     thickness = {axis: min(sizes[a] for a in _others(axis)) for axis in (2, 1, 0)}
     return [a for a, t in thickness.items() if t >= min(_SMALLEST, max(thickness.values()))]
 

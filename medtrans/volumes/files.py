@@ -19,10 +19,10 @@ from medtrans.volumes.source import (
     READABLE,
     Kind,
     Source,
-    own_errors_only,
     require_suffix,
     require_there,
     split_suffix,
+    unreadable_on_error,
 )
 from medtrans.volumes.voxels import Loaded, Stored
 
@@ -46,7 +46,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
         return "nifti"
     if suffix in ITK_SUFFIXES:
         return "itk"
-    with own_errors_only(path), path.open("rb") as file:
+    with unreadable_on_error(path), path.open("rb") as file:
         start = file.read(352)
     return _kind_of_bytes(start, suffix)
 

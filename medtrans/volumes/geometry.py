@@ -28,7 +28,7 @@ class OnGrid(Protocol):
         """Voxel to millimetres, shape (4, 4)."""
 
 
-# Two grids are one grid when no corner of one lies further than this from its twin.
+# Two grids are one grid when no corner of one lies further than this from that of the other.
 SAME_GRID_MM = 1e-3
 # qform and sform of one NIfTI header are told apart beyond this (both are stored as float32).
 FORMS_AGREE_MM = 1e-2

@@ -19,7 +19,7 @@ from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.itk_header import read_header
 from medtrans.volumes.provenance import Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only, require_file, split_suffix
+from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Loaded, Stored, Voxels, to_float32
 
 
@@ -52,7 +52,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
         If the file is damaged, of another kind, or several volumes.
     """
     require_file(path)
-    with own_errors_only(path), _quiet():
+    with unreadable_on_error(path), _quiet():
         header = read_header(path)
         header.verify()
         image = SimpleITK.ReadImage(str(path))

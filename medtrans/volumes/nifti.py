@@ -27,7 +27,7 @@ from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
 from medtrans.volumes.provenance import Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only, require_file, split_suffix
+from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
 from medtrans.volumes.voxels import Loaded, Stored, to_float32
 
 # Only these survive into an output: they place the voxels. Free text does not.
@@ -83,7 +83,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     path, image = _pair(path)
     require_file(path)
     require_file(image)
-    with own_errors_only(path):
+    with unreadable_on_error(path):
         header = _read_header(path, single=path == image)
         index, count = choose_volume(header.shape, volume, path)
         digest = stream.verify(image, header.end)

@@ -57,7 +57,7 @@ def voxel_offset(fields: Fields, path: Path, least: int) -> int:
     Raises
     ------
     UnreadableFileError
-        If it is no whole number, or lies inside the header or absurdly far behind it.
+        If it is no whole number, lies inside the header, or is above 2 GiB.
     """
     offset = float(fields["vox_offset"])
     if not np.isfinite(offset) or offset != int(offset) or not least <= offset <= 2**31:

@@ -130,7 +130,7 @@ def output_path(source: Source, task: str, kind: str | None = None) -> Path:
 
 
 @contextmanager
-def own_errors_only(path: Path) -> Iterator[None]:
+def unreadable_on_error(path: Path) -> Iterator[None]:
     """Turn whatever a library raises over damaged bytes into `UnreadableFileError`.
 
     The library's message is dropped, not chained: it may quote the header's text, and that

@@ -65,7 +65,7 @@ def spell(keyword: str) -> str:
 def parse(path: Path, *, with_pixels: bool = False) -> tuple[Dataset, str]:
     """Read one DICOM file into a data set and the SHA-256 of its bytes.
 
-    The bytes are read first, so a length that lies in an element cannot make pydicom ask for
+    The bytes are read first, so that a wrong length in an element cannot make pydicom ask for
     more than the file holds.
 
     Parameters

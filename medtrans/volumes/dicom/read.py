@@ -16,7 +16,7 @@ from medtrans.volumes.dicom import stack
 from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
 from medtrans.volumes.dicom.frames import MODALITIES, Frame, floats, frames_of
 from medtrans.volumes.dicom.series import Series, choose_series
-from medtrans.volumes.source import Source, own_errors_only
+from medtrans.volumes.source import Source, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Loaded, Voxels
 
 # All that is kept of a header: whose study it is, where the patient lay, and how lossy it is.
@@ -71,7 +71,7 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     frames, study = _frames(chosen)
     where = _where(path, chosen)
     frames = _one_volume(frames, volume, where)
-    with own_errors_only(path):
+    with unreadable_on_error(path):
         sorted_stack = stack.build(
             np.array([floats(f.position) for f in frames]),
             floats(frames[0].orientation),
@@ -109,7 +109,7 @@ def _frames(series: Series) -> tuple[list[Frame], Dataset]:
     frames: list[Frame] = []
     study = Dataset()
     for file in series.files:
-        with own_errors_only(file), quiet():
+        with unreadable_on_error(file), quiet():
             dataset, _ = parse(file)
             for keyword in KEPT if not frames else ():
                 if keyword in dataset:
@@ -174,13 +174,13 @@ def _split(
         if once_each and len(parts) == count:
             values = sorted(parts, key=lambda v: (isinstance(v, str), v))
             if volume is None:
-                listed = ", ".join(f"{i}: {_spell(v)}" for i, v in enumerate(values))
+                choices = ", ".join(f"{i}: {_spell(v)}" for i, v in enumerate(values))
                 if "Time" in key[0] and "time of" in key[1]:  # says when somebody was scanned
-                    listed = f"0 to {count - 1}"
+                    choices = f"0 to {count - 1}"
                 raise GeometryError(
                     f"{where}: expected one volume, found {count} at each of {len(groups)} "
                     f"positions, told apart by the {key[1]}, {key[0]}. Pick one with --volume "
-                    f"({listed})."
+                    f"({choices})."
                 )
             return [parts[value] for value in values]
     crowded = next(i for i, g in enumerate(groups) if len(g) == count)
@@ -204,7 +204,7 @@ def _voxels(frames: list[Frame]) -> tuple[Voxels, str, int]:
     padded = 0
     by_file = sorted(enumerate(frames), key=lambda pair: str(pair[1].path))
     for file, members in groupby(by_file, key=lambda pair: pair[1].path):
-        with own_errors_only(file), quiet():
+        with unreadable_on_error(file), quiet():
             dataset, digest = parse(file, with_pixels=True)
             again = {frame.index: frame for frame in frames_of(dataset, file)}
             stored = pixels(dataset, file)

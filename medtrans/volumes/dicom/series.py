@@ -11,7 +11,7 @@ from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
 from medtrans.volumes.dicom.dataset import Dataset, parse, quiet, spell
 from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of
-from medtrans.volumes.source import own_errors_only, require_file
+from medtrans.volumes.source import require_file, unreadable_on_error
 
 MAX_FILES = 100_000
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -64,7 +64,7 @@ def list_series(path: Path) -> list[Series]:
     """
     images: dict[str, list[tuple[Path, Dataset]]] = {}
     for file in _files(path):
-        with own_errors_only(file), quiet():
+        with unreadable_on_error(file), quiet():
             dataset = _image(file, named=file == path)
             if dataset is not None:
                 uid = str(dataset.get("SeriesInstanceUID") or "")
@@ -74,7 +74,7 @@ def list_series(path: Path) -> list[Series]:
             f"{path}: expected DICOM images in the folder, found none. Name a folder with a "
             "series, or a file."
         )
-    with own_errors_only(path), quiet():
+    with unreadable_on_error(path), quiet():
         series = [_series(uid, members) for uid, members in images.items()]
     return sorted(series, key=lambda s: (s.number.zfill(8), s.uid))
 

@@ -19,7 +19,7 @@ from medtrans.volumes.dicom.dataset import Dataset, new_uid, quiet, spell, to_by
 from medtrans.volumes.dicom.frames import CT, MR, Frame
 from medtrans.volumes.dicom.read import DicomHeader
 from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS, Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only
+from medtrans.volumes.source import Source, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Stored
 
 # Of the source's attributes, these are looked at first, or not written at all.
@@ -102,12 +102,12 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     """
     header = DicomHeader.of(source)
     stored = _to_ct(voxels) if provenance.target_kind == "ct" else _to_mr(voxels)
-    with own_errors_only(source.path), quiet():
+    with unreadable_on_error(source.path), quiet():
         common = _common(header, provenance, stored)
     sidecar = path.with_name(path.name + ".json")
     with replacing(sidecar) as label, replacing_folder(path) as folder, quiet():
         for index, frame in enumerate(header.frames):
-            with own_errors_only(source.path):
+            with unreadable_on_error(source.path):
                 image = _image(common, frame, stored.voxels[:, :, index].T, index + 1)
                 content = to_bytes(image)
             (folder / f"{index + 1:04d}.dcm").write_bytes(content)
