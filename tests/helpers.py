@@ -17,8 +17,8 @@ from torch import nn
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
 from medtrans.networks.unet import noise_network, residual_network
-from medtrans.package.store import save_package
-from medtrans.phantom.heads import make_subject, write_subjects
+from medtrans.package.store import TrainedModel, save_package
+from medtrans.phantom.heads import ScanProtocol, make_subject, write_subjects
 from medtrans.preprocessing.foreground import find_region
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.model_space import ModelSpace, to_model_space
@@ -103,8 +103,7 @@ def save_model(
     networks = [residual_network(pipeline, 0), noise_network(pipeline, 1)]
     if not identity:
         networks = [randomise(net, i) for i, net in enumerate(networks)]
-    save_package(
-        folder,
+    model = TrainedModel(
         pipeline=pipeline,
         profiles=dict.fromkeys(pipeline.targets, Profile(*profile)),
         residual=networks[0].state_dict(),
@@ -112,19 +111,25 @@ def save_model(
         masked_background=False,
         training={"seed": 0},
     )
+    save_package(folder, model)
     return folder
 
 
-def write_cohort(folder: Path, count: int = 3, **options: Any) -> Path:
+def small_scan(**options: Any) -> ScanProtocol:
+    """Scan a small skull-stripped head; `options` are laid over that."""
+    return ScanProtocol(
+        **{"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
+    )
+
+
+def write_cohort(folder: Path, count: int = 3, seed: int = 0, **options: Any) -> Path:
     """Write small skull-stripped phantoms and return their manifest."""
-    settings = {"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
-    return write_subjects(folder, count, **settings)
+    return write_subjects(folder, count, small_scan(**options), seed=seed)
 
 
 def head(contrast: str = "t1", **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Make one small skull-stripped phantom: voxels (X, Y, Z) and affine."""
-    settings = {"shape": SHAPE, "spacing_mm": SPACING_MM, "skull_stripped": True, **options}
-    phantom = make_subject(0, 0, contrasts=(contrast,), **settings)
+    phantom = make_subject(0, 0, small_scan(contrasts=(contrast,), **options))
     return phantom.images[contrast], phantom.affine
 
 

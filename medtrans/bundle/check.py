@@ -15,19 +15,27 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from medtrans.errors import MedtransError, PackageError
-from medtrans.package.bundle_files import INFERENCE, METADATA, TRAIN, config_texts
-from medtrans.package.folder import read_metadata
-from medtrans.package.store import STATE_DICT, WEIGHTS, ModelPackage, load_package
-
-FILES = tuple(
-    map(str, (METADATA, INFERENCE, TRAIN, STATE_DICT, WEIGHTS, "LICENSE", "docs/README.md"))
+from medtrans.package.bundle_files import config_texts
+from medtrans.package.folder import (
+    CARD,
+    INFERENCE,
+    LICENSE,
+    METADATA,
+    STATE_DICT,
+    TRAIN,
+    WEIGHTS,
+    read_metadata,
 )
+from medtrans.package.store import load_package
+
+FILES = (METADATA, INFERENCE, TRAIN, STATE_DICT, WEIGHTS, LICENSE, CARD)
 METADATA_KEYS = (
     "version",
     "changelog",
@@ -62,7 +70,16 @@ _EVALUATED = ("$", "%", "@")
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found."""
+    """What one check found.
+
+    Attributes
+    ----------
+    check : str
+        What was checked.
+    result : {"ok", "failed", "skipped"}
+    detail : str
+        What there is, what is wrong, or why it was not looked at.
+    """
 
     check: str
     result: Literal["ok", "failed", "skipped"]
@@ -77,6 +94,11 @@ def check(folder: Path, *, trust: bool = False) -> list[Check]:
     folder : Path
     trust : bool
         Let MONAI evaluate configs that are not those medtrans writes. That runs their code.
+
+    Returns
+    -------
+    list of Check
+        First those that only read, then those that run MONAI's tools.
 
     Raises
     ------
@@ -97,24 +119,35 @@ def _run(folder: Path, trust: bool) -> list[Check]:
     return rows + [_try(name, test, folder) for name, test in _RUNNING.items()]
 
 
-def metadata_problems(metadata: Mapping[str, Any]) -> list[str]:
-    """List what MONAI's bundle specification asks of metadata.json and is not there."""
+def metadata_problems(metadata: Mapping[str, object]) -> list[str]:
+    """List what MONAI's bundle specification asks of metadata.json and is not there.
+
+    Parameters
+    ----------
+    metadata : mapping
+        The content of a package's metadata.json.
+    """
     problems = [f"{key} is missing" for key in METADATA_KEYS if key not in metadata]
     for name in (key for key in metadata if key.endswith("_data_format")):
         for side in ("inputs", "outputs"):
-            tensors = metadata[name].get(side, {})
+            tensors = _table(_table(metadata[name]).get(side))
             problems += [] if tensors else [f"{name} has no {side}"]
             problems += [
                 f"{name}.{side}.{tensor}.{key} is missing"
                 for tensor, facts in tensors.items()
                 for key in TENSOR_KEYS
-                if key not in facts
+                if key not in _table(facts)
             ]
     return problems
 
 
+def _table(value: object) -> Mapping[str, object]:
+    """Return a mapping as it is, and anything else as one that lacks every key."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _layout(folder: Path) -> str:
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [str(path) for path in FILES if not (folder / path).is_file()]
     _require(not missing, f"{', '.join(missing)} missing")
     _require(_NAME.fullmatch(folder.name), f"the name '{folder.name}' is not like brain_mri")
     return f"{len(FILES)} required files"
@@ -148,12 +181,12 @@ def _weights(folder: Path) -> str:
 def _state_dict(folder: Path) -> str:
     """Compare model.pt, read without unpickling anything, with the weights medtrans loads."""
     try:
-        found = torch.load(folder / STATE_DICT, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged or hostile files
+        tensors = torch.load(folder / STATE_DICT, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged or malicious files
         raise PackageError(f"refused by weights_only ({type(error).__name__})") from None
     expected = load_file(folder / WEIGHTS)
-    _require(isinstance(found, dict) and found.keys() == expected.keys(), "other tensors")
-    same = all(torch.equal(found[key], expected[key]) for key in expected)
+    _require(isinstance(tensors, dict) and tensors.keys() == expected.keys(), "other tensors")
+    same = all(torch.equal(tensors[key], expected[key]) for key in expected)
     _require(same, "its numbers differ from model.safetensors")
     return f"{len(expected)} tensors, equal"
 
@@ -173,7 +206,7 @@ def _inert(folder: Path) -> str:
     return f"{len(texts)} files"
 
 
-def _evaluated(value: Any) -> Iterator[str]:
+def _evaluated(value: object) -> Iterator[str]:
     """Yield the strings and keys that MONAI's parser would act on."""
     if isinstance(value, Mapping):
         yield from (key for key in value if key == "_target_")
@@ -217,19 +250,22 @@ def _load(folder: Path) -> str:
     return type(network).__name__
 
 
-def _loaded(folder: Path) -> Any:
+def _loaded(folder: Path) -> nn.Module:
     from monai.bundle import load
 
     # Where the file is missing, MONAI would look for a model of this name on the internet.
     _require((folder / STATE_DICT).is_file(), f"{STATE_DICT} is missing")
-    return load(folder.name, bundle_dir=folder.parent, device="cpu", workflow_type="inference")
+    network: nn.Module = load(
+        folder.name, bundle_dir=folder.parent, device="cpu", workflow_type="inference"
+    )
+    return network
 
 
 def _torchscript(folder: Path) -> str:
     """Export with tracing, and compare on a size the trace was not made with."""
     from monai.bundle import ckpt_export
 
-    package: ModelPackage = load_package(folder)
+    package = load_package(folder)
     network = _loaded(folder).eval()
     with tempfile.TemporaryDirectory() as place:
         traced_file = Path(place) / "model.ts"
@@ -242,9 +278,10 @@ def _torchscript(folder: Path) -> str:
             use_trace=True,
             bundle_root=str(folder),
         )
-        traced = torch.jit.load(str(traced_file))  # type: ignore[no-untyped-call]
+        read_traced: Callable[[str], nn.Module] = torch.jit.load
+        traced = read_traced(str(traced_file))
     side = 3 * package.pipeline.network.stride
-    stack = torch.rand(2, 2 * package.pipeline.slices.context + 1, side, 2 * side) * 2 - 1
+    stack = torch.rand(2, package.pipeline.slices.stack, side, 2 * side) * 2 - 1
     with torch.inference_mode():
         error = float((traced(stack) - network(stack)).abs().max())
     _require(error <= _TOLERANCE, f"the traced slice differs by {error:.1e}")

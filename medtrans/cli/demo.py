@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from medtrans.errors import UsageError
 from medtrans.inference.jobs import Job
@@ -15,7 +14,7 @@ from medtrans.system.progress import say, track
 from medtrans.volumes import read_volume
 
 
-def run_demo(out: Path, device: str = "auto") -> dict[str, Any]:
+def run_demo(out: Path, device: str = "auto") -> dict[str, object]:
     """Translate the MNI152 T1 template, which nilearn carries, into T2.
 
     Parameters
@@ -23,11 +22,14 @@ def run_demo(out: Path, device: str = "auto") -> dict[str, Any]:
     out : Path
         Folder for the source, the synthetic volume with its sidecar, and the picture.
     device : str
+        "auto", "cpu" or "cuda".
 
     Raises
     ------
     UsageError
-        When nilearn is not installed.
+        When nilearn is not installed, or the device is not there.
+    OutputError
+        When a file cannot be written.
     """
     source = _write_template(out)
     translator = Translator.load(device=device)

@@ -1,85 +1,109 @@
 """The commands that answer without a network: what there is, and what a file is.
 
-Kept apart from `commands`, so that they need not import torch.
+They import no torch, so that they answer at once.
 """
 
 from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from medtrans.config.recipes import shipped_tasks
 from medtrans.config.terms import Task
-from medtrans.package.folder import DEFAULT_MODEL, find_package, read_metadata, shipped_models
+from medtrans.package.folder import (
+    DEFAULT_MODEL,
+    find_package,
+    read_metadata,
+    read_recipe,
+    shipped_models,
+)
 from medtrans.system.progress import track
-from medtrans.volumes.describe import describe
+from medtrans.volumes.describe import Facts, describe
 
 
-def list_tasks() -> dict[str, Any]:
+def list_tasks() -> dict[str, object]:
     """List the tasks that have a shipped recipe or model."""
-    able = {
-        name: read_metadata(find_package(name))["medtrans"]["pipeline"]["tasks"]
-        for name in shipped_models()
-    }
+    tasks_of = {model: read_recipe(find_package(model)).tasks for model in shipped_models()}
     recipes = shipped_tasks()
     rows = []
-    for task in sorted({*recipes, *chain.from_iterable(able.values())}):
-        models = ", ".join(name for name, tasks in able.items() if task in tasks)
+    for task in sorted({*recipes, *chain.from_iterable(tasks_of.values())}):
+        models = ", ".join(model for model, tasks in tasks_of.items() if task in tasks)
         recipe = f"{task}.toml" if task in recipes else "base.toml"
         rows.append({"task": task, "recipe": recipe, "models": models or "-"})
     return {"tasks": rows}
 
 
-def list_models() -> dict[str, Any]:
+def list_models() -> dict[str, object]:
     """List the shipped models and what they were trained on."""
-    rows = []
-    for name in shipped_models():
-        metadata = read_metadata(find_package(name))
-        ours = metadata["medtrans"]
-        rows.append(
-            {
-                "model": name,
-                "version": metadata["version"],
-                "tasks": ", ".join(ours["pipeline"]["tasks"]),
-                "sigma": ours["pipeline"]["diffusion"]["sigma"],
-                "weights": ours["weights_sha256"][:12],
-                "folder": str(find_package(name)),
-            }
-        )
-    return {"models": rows}
+    return {"models": [_model_row(model) for model in shipped_models()]}
 
 
-def describe_file(path: Path, series: str | None, volume: int | None = None) -> dict[str, Any]:
-    """Say what a file is, and what the default model would make of it."""
+def _model_row(model: str) -> dict[str, object]:
+    folder = find_package(model)
+    metadata, recipe = read_metadata(folder), read_recipe(folder)
+    return {
+        "model": model,
+        "version": metadata["version"],
+        "tasks": ", ".join(recipe.tasks),
+        "sigma": recipe.diffusion.sigma,
+        "weights": metadata["medtrans"]["weights_sha256"][:12],
+        "folder": str(folder),
+    }
+
+
+def describe_file(path: Path, series: str | None, volume: int | None = None) -> dict[str, object]:
+    """Say what a file is, and what the default model would make of it.
+
+    Parameters
+    ----------
+    path, series, volume
+        As for `describe`.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is no such file or folder.
+    """
     facts = describe(path, series=series, volume=volume)
-    tasks = read_metadata(find_package(DEFAULT_MODEL))["medtrans"]["pipeline"]["tasks"]
-    fitting = [task for task in tasks if Task.parse(task).source == facts.get("contrast")]
+    return {**facts, "translate": _what_translate_does(facts)}
+
+
+def _what_translate_does(facts: Facts) -> str:
     if not facts["readable"] or facts["value_range"][0] == facts["value_range"][1]:
-        facts["translate"] = "would refuse it, for the problems above"
-    elif fitting or facts.get("contrast") is None:
-        facts["translate"] = f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"
-    else:
-        facts["translate"] = (
-            f"{DEFAULT_MODEL} has no task for {facts['contrast']}; train one with medtrans train"
-        )
-    return facts
+        return "would refuse it, for the problems above"
+    tasks, contrast = read_recipe(find_package(DEFAULT_MODEL)).tasks, facts.get("contrast")
+    fitting = [task for task in tasks if Task.parse(task).source == contrast]
+    if fitting or contrast is None:
+        return f"would do {', '.join(fitting or tasks)} with {DEFAULT_MODEL}"
+    return f"{DEFAULT_MODEL} has no task for {contrast}; train one with medtrans train"
 
 
 def make_phantoms(
     out: Path, subjects: int, contrasts: str, seed: int, skull_stripped: bool
-) -> dict[str, Any]:
-    """Write phantoms and their manifest."""
-    from medtrans.phantom.heads import write_subjects
+) -> dict[str, object]:
+    """Write phantoms and their manifest.
+
+    Parameters
+    ----------
+    out : Path
+        A folder; made if it is missing.
+    subjects : int
+    contrasts : str
+        With commas between them.
+    seed : int
+    skull_stripped : bool
+
+    Raises
+    ------
+    UsageError
+        An unknown contrast, or a number that cannot be.
+    OutputError
+        The folder or a file cannot be written.
+    """
+    from medtrans.phantom.heads import ScanProtocol, write_subjects
 
     names = tuple(name.strip().lower() for name in contrasts.split(",") if name.strip())
+    protocol = ScanProtocol(contrasts=names, skull_stripped=skull_stripped)
     with track("phantoms") as update:
-        manifest = write_subjects(
-            out,
-            subjects,
-            contrasts=names,
-            seed=seed,
-            skull_stripped=skull_stripped,
-            on_subject=update,
-        )
+        manifest = write_subjects(out, subjects, protocol, seed=seed, on_subject=update)
     return {"manifest": str(manifest), "subjects": subjects, "contrasts": list(names)}

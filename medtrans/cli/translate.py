@@ -16,7 +16,7 @@ from medtrans.errors import EXIT_DONE, MedtransError, UsageError
 from medtrans.inference.input_checks import check_values
 from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest, read_job
 from medtrans.inference.settings import Settings
-from medtrans.package.folder import choose_task, find_package, tasks_of
+from medtrans.package.folder import choose_task, find_package, package_name, read_recipe
 from medtrans.system.atomic import require_writable
 from medtrans.system.progress import say, track
 
@@ -96,8 +96,10 @@ class TranslateRequest:
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:
     """Translate one input or many; `exit_code` in the result is that of the first failure."""
-    name = find_package(request.model).name
-    task = choose_task(request.settings.task, tasks_of(request.model), name)
+    folder = find_package(request.model)
+    task = choose_task(
+        request.settings.task, read_recipe(folder).parsed_tasks, package_name(folder)
+    )
     jobs = request.jobs(task)
     if request.report is not None:
         require_writable(request.report)

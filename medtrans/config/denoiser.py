@@ -4,42 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0.0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from medtrans.config.fields import Count, StrictModel
 
 
-class DdpmConfig(_Strict):
+class DdpmConfig(StrictModel):
     """Trained with MONAI's DDPMScheduler, its variances from `first` to `last`."""
 
     kind: Literal["ddpm"]
     prediction: Literal["epsilon", "v_prediction", "sample"]
     schedule: Literal["linear_beta", "scaled_linear_beta"]
     steps: Annotated[int, Field(ge=2)]
-    first_variance: Positive
-    last_variance: Positive
+    first_variance: PositiveFloat
+    last_variance: PositiveFloat
 
 
-class FlowConfig(_Strict):
+class FlowConfig(StrictModel):
     """Trained with MONAI's RFlowScheduler."""
 
     kind: Literal["rectified_flow"]
     steps: Count
 
 
-class EdmConfig(_Strict):
+class EdmConfig(StrictModel):
     """The raw network of EDM's preconditioning, on data of this standard deviation."""
 
     kind: Literal["edm"]
-    data_std: Positive
+    data_std: PositiveFloat
 
 
-class UNetConfig(_Strict):
+class UNetConfig(StrictModel):
     """The arguments of MONAI's DiffusionModelUNet; 2D, one channel in and out, no condition."""
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -58,10 +53,11 @@ class UNetConfig(_Strict):
 
     @property
     def stride(self) -> int:
+        """What in-plane sizes must be a multiple of, in pixels."""
         return int(2 ** (len(self.channels) - 1))
 
 
-class DenoiserConfig(_Strict):
+class DenoiserConfig(StrictModel):
     """A foreign noise stage: how it was trained, and its network."""
 
     training: Annotated[DdpmConfig | FlowConfig | EdmConfig, Field(discriminator="kind")]

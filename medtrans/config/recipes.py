@@ -9,30 +9,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from medtrans.config.schema import (
-    AugmentationConfig,
-    DiffusionConfig,
-    NetworkConfig,
-    NoiseConfig,
-    PercentileScale,
-    Pipeline,
-    PseudoConfig,
-    ResidualConfig,
-    SamplingConfig,
-    SlicesConfig,
-    VolumeConfig,
-    WindowScale,
-)
+from medtrans.config.schema import Pipeline
 from medtrans.config.terms import CONTRASTS, MODES, STAGES, nearest
 from medtrans.errors import ConfigError
 from medtrans.system.resources import shipped
 
 # What shapes a network or its use and was fixed before it became a key: what its absence means.
-_FORMERLY: dict[str, dict[str, Any]] = {
+_FORMERLY = {
     "noise": {"prediction": "eps", "sees_source": False},
     "sampling": {"noise_correlation": 0.0},
 }
@@ -43,7 +31,7 @@ def shipped_tasks() -> list[str]:
     return sorted(path.stem for path in shipped("pipelines").glob("*-to-*.toml"))
 
 
-def load_pipeline(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
+def load_pipeline(source: str | Path, overrides: Mapping[str, object] | None = None) -> Pipeline:
     """Read a recipe.
 
     Parameters
@@ -56,18 +44,31 @@ def load_pipeline(source: str | Path, overrides: Mapping[str, Any] | None = None
     Raises
     ------
     ConfigError
-        When the file or a key in it is wrong; every problem is listed.
+        When there is no such recipe, or the file or a key in it is wrong; every problem is
+        listed.
     """
     path = _recipe_path(source)
     raw = _merge(_read_with_parents(path, ()), overrides or {})
     return _validate(raw, path.name)
 
 
-def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
-    """Check a recipe that was stored in a model package; `where` names it in errors.
+def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
+    """Check a recipe that was stored in a model package.
 
     Keys of training that came after it was stored are taken from the base recipe, and the others
     get the value that changes nothing, so that an older model still works as it did.
+
+    Parameters
+    ----------
+    raw : mapping
+        As `Pipeline` dumps it.
+    where : str
+        What to name in errors.
+
+    Raises
+    ------
+    ConfigError
+        When a key in it is wrong; every problem is listed.
     """
     base = _read_with_parents(_recipe_path("base"), ())
     later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}
@@ -75,11 +76,11 @@ def pipeline_from_dict(raw: Mapping[str, Any], where: str) -> Pipeline:
 
 
 def _recipe_path(source: str | Path) -> Path:
-    given = Path(source)
-    if given.suffix == ".toml":
-        if not given.is_file():
-            raise ConfigError(f"The recipe {given} does not exist or is not a file.")
-        return given
+    path = Path(source)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ConfigError(f"The recipe {path} does not exist or is not a file.")
+        return path
     named = shipped("pipelines") / f"{source}.toml"
     if not named.is_file():
         known = sorted(path.stem for path in shipped("pipelines").glob("*.toml"))
@@ -91,8 +92,8 @@ def _recipe_path(source: str | Path) -> Path:
     return named
 
 
-def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
+def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, object]:
+    if path in children:
         raise ConfigError(f"{path.name}: 'extends' leads back to the file itself.")
     raw = _read_toml(path)
     parent = raw.pop("extends", None)
@@ -104,10 +105,10 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent_path = path.parent / parent if is_path else shipped("pipelines") / f"{parent}.toml"
     if not parent_path.is_file():
         raise ConfigError(f"{path.name}: extends = '{parent}', but {parent_path} does not exist.")
-    return _merge(_read_with_parents(parent_path, (*seen, path)), raw)
+    return _merge(_read_with_parents(parent_path, (*children, path)), raw)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -116,7 +117,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The recipe {path} cannot be read: {error}.") from None
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
     """Lay `over` on `base`, table by table.
 
     A table that changes its `scale` replaces the old one whole, since the keys of the two kinds
@@ -132,11 +133,11 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _rescaled(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _rescaled(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
     return "scale" in new and new["scale"] != old.get("scale")
 
 
-def _validate(raw: dict[str, Any], where: str) -> Pipeline:
+def _validate(raw: dict[str, object], where: str) -> Pipeline:
     try:
         return Pipeline.model_validate(raw)
     except ValidationError as error:
@@ -144,7 +145,7 @@ def _validate(raw: dict[str, Any], where: str) -> Pipeline:
         raise ConfigError("\n".join(f"{where}: {text}" for text in problems)) from None
 
 
-def _explain(problem: Mapping[str, Any]) -> str:
+def _explain(problem: ErrorDetails) -> str:
     """Turn one pydantic problem into a sentence that names the key as the TOML spells it."""
     scales = ("percentile", "window", "number", "word")  # pydantic adds a union's branch
     location = [str(part) for part in problem["loc"] if part not in scales]
@@ -154,29 +155,21 @@ def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"the key '{key}' is missing; add it, or start the file with extends = \"base\"."
     message = str(problem["msg"]).removeprefix("Value error, ")
-    given = problem["input"]
-    found = "" if isinstance(given, Mapping) else f" (found {given!r})"
-    return f"{key}: {message[:1].lower()}{message[1:]}{found}."
+    value = problem["input"]
+    shown = "" if isinstance(value, Mapping) else f" (found {value!r})"
+    return f"{key}: {message[:1].lower()}{message[1:]}{shown}."
 
 
 def _known_keys() -> list[str]:
-    models: tuple[type[BaseModel], ...] = (
-        Pipeline,
-        VolumeConfig,
-        SlicesConfig,
-        PercentileScale,
-        WindowScale,
-        DiffusionConfig,
-        SamplingConfig,
-        NetworkConfig,
-        AugmentationConfig,
-        PseudoConfig,
-        NoiseConfig,
-        ResidualConfig,
-    )
+    """Every key that a recipe may have, of all its tables."""
+    return [*dict.fromkeys(_keys(Pipeline)), "extends", *CONTRASTS, *MODES]
 
-    def names() -> Iterator[str]:
-        for model in models:
-            yield from model.model_fields
 
-    return [*dict.fromkeys(names()), "extends", *CONTRASTS, *MODES]
+def _keys(annotation: object) -> Iterator[str]:
+    """Yield the keys of the models that a field's type names, and of those within them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield from annotation.model_fields
+        for field in annotation.model_fields.values():
+            yield from _keys(field.annotation)
+    for part in get_args(annotation):
+        yield from _keys(part)

@@ -7,34 +7,32 @@ reads the files.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
     Tag,
     field_validator,
     model_validator,
 )
 
 from medtrans.config.denoiser import DenoiserConfig
+from medtrans.config.fields import Count, Fraction, StrictModel
 from medtrans.config.terms import MODES, STAGES, Axis, Contrast, Mode, StageName, Task
 from medtrans.errors import ConfigError, UsageError
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
 
-
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "word" if isinstance(value, str) else "number"
 
 
 # A number, or one word in its place; told apart first, so that a wrong number is one error.
 Sigma = Annotated[
-    Annotated[float, Field(gt=0.0), Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+    Annotated[PositiveFloat, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
     Discriminator(_kind),
 ]
 Correlation = Annotated[
@@ -44,22 +42,27 @@ Correlation = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class VolumeConfig(StrictModel):
+    """The space of the networks: spacing of each RAS axis (0: the input's), and margins."""
 
-
-class VolumeConfig(_Strict):
     spacing_mm: tuple[float, float, float]
-    dilation_mm: Annotated[float, Field(ge=0.0)]
+    dilation_mm: NonNegativeFloat
     divisible: Count
 
 
-class SlicesConfig(_Strict):
+class SlicesConfig(StrictModel):
+    """How a volume is cut: along which axis, and with how many neighbours on each side."""
+
     axis: Axis
     context: Annotated[int, Field(ge=0, le=8)]
 
+    @property
+    def stack(self) -> int:
+        """Source slices for one target slice: itself and its neighbours on both sides."""
+        return 2 * self.context + 1
 
-class PercentileScale(_Strict):
+
+class PercentileScale(StrictModel):
     """MR: the foreground's own percentiles become -1 and 1."""
 
     scale: Literal["percentile"]
@@ -74,7 +77,7 @@ class PercentileScale(_Strict):
         return self
 
 
-class WindowScale(_Strict):
+class WindowScale(StrictModel):
     """CT: a fixed window in HU becomes [-1, 1], linear both ways."""
 
     scale: Literal["window"]
@@ -92,15 +95,23 @@ class WindowScale(_Strict):
 Scale = Annotated[PercentileScale | WindowScale, Field(discriminator="scale")]
 
 
-class DiffusionConfig(_Strict):
+class DiffusionConfig(StrictModel):
+    """The schedules of both forward processes (Eq. 2 and 3): variances rise linearly."""
+
     sigma: Sigma
     steps: Count
-    first_variance: Positive
-    last_variance: Positive
+    first_variance: PositiveFloat
+    last_variance: PositiveFloat
 
     @property
     def level(self) -> float:
-        """The number that sigma is; "auto" becomes one before anything is trained."""
+        """The number that sigma is; "auto" becomes one before anything is trained.
+
+        Raises
+        ------
+        ConfigError
+            When it still is "auto".
+        """
         if self.sigma == "auto":
             raise ConfigError(
                 'diffusion.sigma is "auto", which only `medtrans train` can choose; give a number.'
@@ -108,10 +119,12 @@ class DiffusionConfig(_Strict):
         return self.sigma
 
 
-class SamplingConfig(_Strict):
+class SamplingConfig(StrictModel):
+    """The reverse processes: Eq. 8's eta, noise along the volume, and the steps of each mode."""
+
     eta: Fraction
     noise_correlation: Correlation
-    modes: dict[Mode, tuple[Count, Annotated[int, Field(ge=0)]]]
+    modes: dict[Mode, tuple[Count, NonNegativeInt]]
 
     @property
     def correlation_length(self) -> float:
@@ -127,7 +140,9 @@ class SamplingConfig(_Strict):
         return value
 
 
-class NetworkConfig(_Strict):
+class NetworkConfig(StrictModel):
+    """The U-Net of either stage."""
+
     unshuffle: Annotated[int, Field(ge=1, le=8)]
     channels: Annotated[tuple[Count, ...], Field(min_length=1)]
     blocks: Count
@@ -148,44 +163,48 @@ class NetworkConfig(_Strict):
         return int(self.unshuffle * 2 ** (len(self.channels) - 1))
 
 
-class AugmentationConfig(_Strict):
+class AugmentationConfig(StrictModel):
+    """Random changes of training examples: probabilities, and how far each change goes."""
+
     flip: Fraction
     affine: Fraction
     rotation_deg: Annotated[float, Field(ge=0.0, le=180.0)]
     scaling: Annotated[float, Field(ge=0.0, lt=1.0)]
-    shift_px: Annotated[int, Field(ge=0)]
+    shift_px: NonNegativeInt
     tone_curve: Fraction
     tone_control_points: tuple[Count, Count]
     gamma: Fraction
-    gamma_range: tuple[Positive, Positive]
+    gamma_range: tuple[PositiveFloat, PositiveFloat]
     lift: Fraction
     lift_max: Annotated[float, Field(ge=0.0, lt=1.0)]
     cut: Fraction
     cut_share: Fraction
     bias_field: Fraction
-    bias_coefficient: Annotated[float, Field(ge=0.0)]
+    bias_coefficient: NonNegativeFloat
     noise: Fraction
-    noise_std: Annotated[float, Field(ge=0.0)]
+    noise_std: NonNegativeFloat
 
 
-class PseudoConfig(_Strict):
+class PseudoConfig(StrictModel):
     """Pseudo-sources: a target volume under a random tone curve stands in for its source."""
 
     knots: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
-    smoothing: Annotated[float, Field(ge=0.0)]
+    smoothing: NonNegativeFloat
 
 
-class StageConfig(_Strict):
+class StageConfig(StrictModel):
+    """How one stage is trained; what both stages have."""
+
     iterations: Count
     batch_size: Count
     accumulate: Count
     patch: tuple[Count, Count]
-    learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    warmup_iterations: Annotated[int, Field(ge=0)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_iterations: NonNegativeInt
     final_learning_rate: Fraction
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
-    clip_norm: Positive
+    clip_norm: PositiveFloat
     loss: Literal["l1", "l2", "charbonnier"]
     terminal_share: Fraction
     pseudo_until: Fraction
@@ -205,17 +224,21 @@ class StageConfig(_Strict):
 
 
 class NoiseConfig(StageConfig):
+    """The noise stage: what its network predicts and sees, and the weight of its loss (Eq. 10)."""
+
     prediction: Literal["eps", "x0", "v"]
-    min_snr: Annotated[float, Field(ge=0.0)]
+    min_snr: NonNegativeFloat
     sees_source: bool
     source_dropout: Fraction
 
 
 class ResidualConfig(StageConfig):
+    """The residual stage (Eq. 9), and whether it starts from the noise network's weights."""
+
     from_noise: bool
 
 
-class Pipeline(_Strict):
+class Pipeline(StrictModel):
     """The whole recipe of one task, or of several trained together."""
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -267,6 +290,7 @@ class Pipeline(_Strict):
 
     @property
     def parsed_tasks(self) -> tuple[Task, ...]:
+        """The tasks; a task's place here is its label for the residual network."""
         return tuple(Task.parse(text) for text in self.tasks)
 
     @property
@@ -276,8 +300,12 @@ class Pipeline(_Strict):
 
     @property
     def targets(self) -> tuple[Contrast, ...]:
-        """The target contrasts, each once, in the order of the tasks."""
+        """The target contrasts, each once, in the order of the tasks.
+
+        A contrast's place here is its label for the noise network.
+        """
         return tuple(dict.fromkeys(task.target for task in self.parsed_tasks))
 
     def stage(self, name: StageName) -> StageConfig:
+        """Return the configuration of a stage by its name."""
         return self.noise if name == "noise" else self.residual

@@ -50,6 +50,14 @@ class Task(NamedTuple):
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Name the most similar known word, as the end of an error's sentence; empty if none is."""
+    """Name the most similar known word, as the end of an error's sentence; empty if none is.
+
+    Parameters
+    ----------
+    word
+        A mistyped word.
+    known
+        What it could have been.
+    """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -7,14 +7,13 @@ at once, each with its row as a spreadsheet numbers it (the header is row 1).
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 
@@ -28,7 +27,9 @@ from medtrans.data.manifest_checks import (
     raise_problems,
     read_table,
 )
-from medtrans.errors import ManifestError, OutputError, UsageError
+from medtrans.errors import ManifestError, UsageError
+from medtrans.system.atomic import replacing
+from medtrans.volumes.stream import sha256
 
 __all__ = ["CONTRASTS", "SPLITS", "Entry", "Manifest", "Pair", "write_manifest"]
 
@@ -107,7 +108,18 @@ class Manifest:
         return self._table.copy()
 
     def entries(self, split: str | None = None, contrast: str | None = None) -> list[Entry]:
-        """List the volumes of a split and contrast, by subject, session and contrast."""
+        """List the volumes of a split and contrast, by subject, session and contrast.
+
+        Parameters
+        ----------
+        split, contrast : str, optional
+            None for all.
+
+        Raises
+        ------
+        UsageError
+            An unknown split or contrast.
+        """
         chosen = self._table
         for column, value, known in (("split", split, SPLITS), ("contrast", contrast, CONTRASTS)):
             if value is not None:
@@ -116,11 +128,14 @@ class Manifest:
         return sorted(map(_entry, chosen.to_dict("records")), key=_entry_order)
 
     def subjects(self, split: str | None = None) -> list[str]:
-        """List the subjects of a split, sorted."""
+        """List the subjects of a split, sorted; None for all splits."""
         return sorted({entry.subject for entry in self.entries(split)})
 
     def targets(self, contrast: str, split: str | None = "train") -> list[Entry]:
-        """List every volume of the target contrast, paired or not: what the noise stage sees."""
+        """List every volume of the target contrast, paired or not: what the noise stage sees.
+
+        Parameters and errors are those of `entries`.
+        """
         return self.entries(split, contrast)
 
     def pairs(
@@ -145,33 +160,49 @@ class Manifest:
             An unknown contrast or split, or a negative limit.
         """
         targets = {(entry.subject, entry.session): entry for entry in self.entries(split, target)}
-        found = [
+        pairs = [
             Pair(entry, targets[entry.subject, entry.session])
             for entry in self.entries(split, source)
             if (entry.subject, entry.session) in targets
         ]
-        kept = chosen_subjects(found, limit, seed)
-        return [pair for pair in found if pair.source.subject in kept]
+        kept = chosen_subjects(pairs, limit, seed)
+        return [pair for pair in pairs if pair.source.subject in kept]
 
     def require_pairs(
         self, source: str, target: str, split: str | None, limit: int | None = None, seed: int = 0
     ) -> list[Pair]:
-        """Do as `pairs`; when there are none, raise a ManifestError that says what was found."""
-        found = self.pairs(source, target, split, limit, seed)
-        if not found and limit != 0:
+        """Do as `pairs`, but refuse to find none.
+
+        Raises
+        ------
+        ManifestError
+            There is no pair, though `limit` is not 0; the sentence says what there is.
+        UsageError
+            As for `pairs`.
+        """
+        pairs = self.pairs(source, target, split, limit, seed)
+        if not pairs and limit != 0:
             raise self._lacks(
                 f"pair of {source} and {target}",
                 split,
                 "A pair is both contrasts of one subject with the same session. ",
             )
-        return found
+        return pairs
 
     def require_targets(self, contrast: str, split: str | None = "train") -> list[Entry]:
-        """Do as `targets`; when there are none, raise a ManifestError that says what was found."""
-        found = self.targets(contrast, split)
-        if not found:
+        """Do as `targets`, but refuse to find none.
+
+        Raises
+        ------
+        ManifestError
+            There is no such volume; the sentence says what there is.
+        UsageError
+            As for `entries`.
+        """
+        targets = self.targets(contrast, split)
+        if not targets:
             raise self._lacks(f"{contrast} volume", split)
-        return found
+        return targets
 
     def summary(self) -> str:
         """Say in one line what each split holds: "train: 3 subjects, 3 t1, 2 t2; val: …"."""
@@ -191,12 +222,12 @@ class Manifest:
         problems: list[Problem] = []
         for row, path, expected in zip(stated.index, stated["path"], stated["sha256"], strict=True):
             try:
-                found = _hash_file(Path(path))
+                digest = sha256(Path(path))
             except OSError as error:
                 problems.append((row, f"cannot read {path}: {error.strerror}"))
                 continue
-            if found != expected:
-                problems.append((row, f"{path} has sha256 {found}, not {expected}: get it again"))
+            if digest != expected:
+                problems.append((row, f"{path} has sha256 {digest}, not {expected}: get it again"))
         raise_problems(self.path, problems)
         return len(stated)
 
@@ -252,24 +283,20 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[Mapping[str, obj
     OutputError
         The file cannot be written.
     """
-    goal, listed = Path(path), list(rows)
-    met = dict.fromkeys(name for row in listed for name in row)
-    columns = [name for name in KNOWN_COLUMNS if name in met or name in REQUIRED_COLUMNS]
-    columns += [name for name in met if name not in KNOWN_COLUMNS]
-    temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(listed)
-        temporary.replace(goal)
-    except OSError as error:
-        raise OutputError(f"Cannot write the manifest {goal}: {error.strerror}.") from error
-    finally:
-        _remove(temporary)
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in KNOWN_COLUMNS if name in names or name in REQUIRED_COLUMNS]
+    columns += [name for name in names if name not in KNOWN_COLUMNS]
+    with (
+        replacing(Path(path)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _entry(record: Mapping[Any, Any]) -> Entry:
+def _entry(record: Mapping[Hashable, str]) -> Entry:
     subject, session = record["subject"], record.get("session", "")
     contrast = cast(Contrast, record["contrast"])  # `read_table` has checked it
     return Entry(subject, session, contrast, Path(record["path"]), record["split"])
@@ -299,16 +326,5 @@ def _split_by_hash(subjects: Iterable[str]) -> dict[str, str]:
 
 
 def _hash(text: str) -> float:
-    """Map a text to a number in [0, 1), the same on every machine and for ever."""
+    """Map a text to a number in [0, 1), the same on every machine and in every version."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _remove(path: Path) -> None:
-    """Remove what a failed write left, without hiding the failure behind another one."""
-    with contextlib.suppress(OSError):
-        path.unlink()

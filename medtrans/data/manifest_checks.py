@@ -11,7 +11,6 @@ import difflib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -30,6 +29,18 @@ _MOST_LINES = 20
 def read_table(path: Path, *, check_files: bool) -> pd.DataFrame:
     """Read a CSV into stripped strings, with `path` joined to the CSV's folder.
 
+    Parameters
+    ----------
+    path
+        The CSV.
+    check_files
+        Whether a listed volume that does not exist is a problem.
+
+    Returns
+    -------
+    DataFrame
+        All strings; its index is the row as a spreadsheet numbers it.
+
     Raises
     ------
     ManifestError
@@ -46,7 +57,19 @@ def read_table(path: Path, *, check_files: bool) -> pd.DataFrame:
 
 
 def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """Raise one ManifestError that lists the problems by row, if there are any."""
+    """Raise one error that lists the problems by row, if there are any.
+
+    Parameters
+    ----------
+    path
+        The CSV.
+    problems
+        Row, and what is wrong with it and what to do.
+
+    Raises
+    ------
+    ManifestError
+    """
     if not problems:
         return
     lines = [f"  row {row}: {text}" for row, text in sorted(problems)]
@@ -58,7 +81,17 @@ def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
 
 
 def describe_unknown(what: str, value: str, known: Sequence[str]) -> str:
-    """Say that a word is unknown, which known one is nearest, and which are known."""
+    """Say that a word is unknown, which known one is nearest, and which are known.
+
+    Parameters
+    ----------
+    what
+        What the word should be: ``"contrast"``.
+    value
+        The word.
+    known
+        The words that could stand there.
+    """
     near = _nearest(value, known)
     hint = f"did you mean {near!r}? " if near else ""
     return f"unknown {what} {_short(value)}: {hint}Known are {', '.join(known)}"
@@ -133,8 +166,8 @@ def _column_name(cell: str) -> str:
 
 
 def _check_header(path: Path, header: Sequence[str]) -> Iterator[Problem]:
-    strangers = [name for name in header if name and name not in KNOWN_COLUMNS]
-    near = {name: _nearest(name, strangers) for name in REQUIRED_COLUMNS if name not in header}
+    unknown = [name for name in header if name and name not in KNOWN_COLUMNS]
+    near = {name: _nearest(name, unknown) for name in REQUIRED_COLUMNS if name not in header}
     if len(near) == len(REQUIRED_COLUMNS) and not any(near.values()):
         raise ManifestError(
             f"{path} is not a manifest: its first line should name the columns "
@@ -248,7 +281,7 @@ _CHECKS: list[Callable[[pd.DataFrame], Iterator[Problem]]] = [
 # Small helpers -----------------------------------------------------------------------------------
 
 
-def _items(column: pd.Series) -> Iterator[tuple[int, Any]]:
+def _items(column: pd.Series[str]) -> Iterator[tuple[int, str]]:
     return zip(column.index, column, strict=True)
 
 
@@ -261,8 +294,8 @@ def _exists(path: Path) -> bool:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     folded = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else ""
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else ""
 
 
 def _short(text: str, most: int = 60) -> str:

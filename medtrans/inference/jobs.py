@@ -15,9 +15,20 @@ import numpy as np
 from medtrans.config.terms import Contrast, Kind, Task
 from medtrans.errors import OutputError, UsageError
 from medtrans.system.atomic import make_folder
-from medtrans.volumes import output_path, require_goal, require_other_file, require_same_grid
+from medtrans.volumes import (
+    output_path,
+    require_other_file,
+    require_same_grid,
+    require_writable_output,
+)
 from medtrans.volumes.files import load
-from medtrans.volumes.source import ITK_OUTPUT, KNOWN_SUFFIXES, Source, split_suffix
+from medtrans.volumes.source import (
+    ITK_OUTPUT,
+    KNOWN_SUFFIXES,
+    Source,
+    is_volume_file,
+    split_suffix,
+)
 from medtrans.volumes.voxels import Loaded, Mask
 
 if TYPE_CHECKING:
@@ -168,10 +179,10 @@ def _output(out: Path | None, default: Path) -> Path:
 
 def _require_outputs(job: Job, output: Path, source: Source) -> None:
     """Refuse outputs that could not be written, or would replace an input or each other."""
-    require_goal(output, source, job.kind)
+    require_writable_output(output, source, job.kind)
     outputs = [output]
     if job.uncertainty is not None:
-        require_goal(job.uncertainty, source, "nifti")
+        require_writable_output(job.uncertainty, source, "nifti")
         outputs.append(job.uncertainty)
         if job.uncertainty.absolute() == output.absolute():
             raise OutputError(
@@ -200,9 +211,6 @@ def _expand(given: Path) -> list[Path]:
     if not given.is_dir():
         return [given]
     volumes = sorted(
-        path
-        for path in given.iterdir()
-        if path.name.lower().endswith((".nii", ".nii.gz", ".mha", ".nrrd"))
-        and _SYNTHETIC not in path.name
+        path for path in given.iterdir() if is_volume_file(path) and _SYNTHETIC not in path.name
     )
     return volumes or [given]

@@ -13,19 +13,26 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import Contrast
-from medtrans.package.card import DATA_LICENSE, LICENSE, model_card
+from medtrans.config.terms import DEFAULT_MODE, Contrast
+from medtrans.diffusion.schedules import TIME_SCALE
+from medtrans.package.card import DATA_LICENSE_TEXT, LICENSE_TEXT, eval_metrics, model_card
+from medtrans.package.folder import (
+    CARD,
+    DATA_LICENSE,
+    INFERENCE,
+    LICENSE,
+    LOGGING,
+    METADATA,
+    MULTI_GPU,
+    TRAIN,
+    ModelRecord,
+)
 from medtrans.version import __version__
 
-METADATA = Path("configs") / "metadata.json"
-INFERENCE = Path("configs") / "inference.json"
-TRAIN = Path("configs") / "train.json"
-MULTI_GPU = Path("configs") / "multi_gpu_train.json"
-LOGGING = Path("configs") / "logging.conf"
-CARD = Path("docs") / "README.md"
+Config = dict[str, object]
+"""Part of a file that MONAI's bundle runner evaluates."""
 
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -33,6 +40,17 @@ _SCHEMA = (
 )
 _PAPER = "Lin et al., Decoupled Residual Denoising Diffusion, CVPR 2026, arXiv:2606.01048"
 _RECIPE = "@_meta_::medtrans::pipeline"  # metadata.json is the recipe's only home
+# What a user of inference.json can choose, with its default: fields of `medtrans.Settings`.
+_SETTINGS: Config = {
+    "task": None,
+    "mode": DEFAULT_MODE,
+    "residual_steps": None,
+    "noise_steps": None,
+    "samples": 1,
+    "seed": 0,
+    "batch_size": None,
+}
+_NETWORK_SETTINGS = ("task", "mode", "residual_steps", "noise_steps", "seed")
 
 LOGGING_CONF = """\
 [loggers]
@@ -87,7 +105,7 @@ class Documents:
 def package_texts(
     name: str,
     pipeline: Pipeline,
-    ours: Mapping[str, Any],
+    record: ModelRecord,
     documents: Documents,
     *,
     has_noise: bool,
@@ -98,25 +116,33 @@ def package_texts(
     ----------
     name : str
     pipeline : Pipeline
-    ours : mapping
-        What `metadata.json` keeps for medtrans itself.
+    record : ModelRecord
+        What metadata.json keeps for medtrans itself.
     documents : Documents
     has_noise : bool
         Whether the model has a noise stage.
     """
-    metadata = {**monai_metadata(name, pipeline, ours["training"], documents), "medtrans": ours}
-    card = documents.card or model_card(name, pipeline, ours["training"], has_noise=has_noise)
+    training = record["training"]
+    metadata = {**monai_metadata(name, pipeline, training, documents), "medtrans": record}
+    card = documents.card or model_card(name, pipeline, training, has_noise=has_noise)
     return {
         METADATA: _json(metadata),
         **config_texts(pipeline, has_noise=has_noise),
         CARD: card,
-        Path("docs") / "data_license.txt": documents.data_license or DATA_LICENSE,
-        Path("LICENSE"): documents.license_text or LICENSE,
+        DATA_LICENSE: documents.data_license or DATA_LICENSE_TEXT,
+        LICENSE: documents.license_text or LICENSE_TEXT,
     }
 
 
 def config_texts(pipeline: Pipeline, *, has_noise: bool) -> dict[Path, str]:
-    """Give the files that MONAI's bundle runner evaluates, by their path in the package."""
+    """Give the files that MONAI's bundle runner evaluates, by their path in the package.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    has_noise : bool
+        Whether the model has a noise stage.
+    """
     return {
         INFERENCE: _json(inference_config(has_noise=has_noise)),
         TRAIN: _json(train_config(pipeline, has_noise=has_noise)),
@@ -125,22 +151,18 @@ def config_texts(pipeline: Pipeline, *, has_noise: bool) -> dict[Path, str]:
     }
 
 
-def inference_config(*, has_noise: bool) -> dict[str, Any]:
+def inference_config(*, has_noise: bool) -> Config:
     """Build configs/inference.json: translate every volume of `dataset_dir`."""
     return {
         "bundle_root": ".",
         "dataset_dir": "/workspace/data",
         "output_dir": "$@bundle_root + '/eval'",
         "device": {"_target_": "medtrans.bundle.choose_device", "wanted": "auto"},
-        "task": None,
-        "mode": "fidelity",
-        "residual_steps": None,
-        "noise_steps": None,
-        "samples": 1,
-        "seed": 0,
-        "batch_size": None,
-        "network_def": _network(_RECIPE, has_noise=has_noise)
-        | {key: f"@{key}" for key in ("task", "mode", "residual_steps", "noise_steps", "seed")},
+        **_SETTINGS,
+        "network_def": {
+            **_network(_RECIPE, has_noise=has_noise),
+            **{key: f"@{key}" for key in _NETWORK_SETTINGS},
+        },
         "settings": {
             "_target_": "medtrans.bundle.Settings",
             **{key: f"@{key}" for key in _SETTINGS},
@@ -174,14 +196,17 @@ def inference_config(*, has_noise: bool) -> dict[str, Any]:
     }
 
 
-_SETTINGS = ("task", "mode", "residual_steps", "noise_steps", "samples", "seed", "batch_size")
-
-
-def train_config(pipeline: Pipeline, *, has_noise: bool) -> dict[str, Any]:
+def train_config(pipeline: Pipeline, *, has_noise: bool) -> Config:
     """Build configs/train.json: train both stages on `dataset_dir`/manifest.csv.
 
     It holds the recipe whole, so that every hyper-parameter can be overridden from the command
     line: what is trained is a new model, with a package of its own.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    has_noise : bool
+        Whether the model has a noise stage.
     """
     return {
         "bundle_root": ".",
@@ -223,7 +248,7 @@ def train_config(pipeline: Pipeline, *, has_noise: bool) -> dict[str, Any]:
     }
 
 
-def multi_gpu_config() -> dict[str, Any]:
+def multi_gpu_config() -> Config:
     """Build configs/multi_gpu_train.json, laid over train.json under torchrun."""
     return {
         "device": {"_target_": "medtrans.bundle.own_device"},
@@ -234,9 +259,18 @@ def multi_gpu_config() -> dict[str, Any]:
 
 
 def monai_metadata(
-    name: str, pipeline: Pipeline, training: Mapping[str, Any], documents: Documents
-) -> dict[str, Any]:
-    """Give the keys of metadata.json that MONAI's bundle schema asks for."""
+    name: str, pipeline: Pipeline, training: Mapping[str, object], documents: Documents
+) -> Config:
+    """Give the keys of metadata.json that MONAI's bundle schema asks for.
+
+    Parameters
+    ----------
+    name : str
+    pipeline : Pipeline
+    training : mapping
+        As in `TrainedModel`.
+    documents : Documents
+    """
     tasks = ", ".join(pipeline.tasks)
     return {
         "schema": _SCHEMA,
@@ -262,23 +296,24 @@ def monai_metadata(
         "data_source": "see docs/README.md and docs/data_license.txt",
         "data_type": "NIfTI, DICOM, MHA or NRRD volumes",
         "intended_use": "research; the output is synthetic and not for diagnosis",
-        "eval_metrics": dict(training.get("eval_metrics", {})),
+        "eval_metrics": dict(eval_metrics(training)),
         "references": [_PAPER],
         **_data_formats(pipeline),
     }
 
 
-def _data_formats(pipeline: Pipeline) -> dict[str, Any]:
+def _data_formats(pipeline: Pipeline) -> Config:
     """Describe the translator as a whole, then the two networks inside it."""
-    stack = _stack_names(pipeline)
-    source = _image(pipeline, stack, [c.source for c in pipeline.parsed_tasks])
-    targets = [c.target for c in pipeline.parsed_tasks]
-    noisy = _image(pipeline, ["noisy target slice"], targets) | {"value_range": []}
-    change = _image(pipeline, ["source minus target"], targets) | {"value_range": [-2, 2]}
-    noise = _image(pipeline, ["standard normal noise"], targets) | {"value_range": []}
-    both = _image(pipeline, ["noisy slice", *stack], targets) | {"value_range": []}
-    result = _image(pipeline, ["synthetic target slice"], targets)
-    time, label = _numbers("time, 0 to 1000", "float32"), _numbers("which one it is", "int64")
+    stack, stride = _stack_names(pipeline.slices.context), pipeline.network.stride
+    source = _image(stride, stack, [task.source for task in pipeline.parsed_tasks])
+    targets = [task.target for task in pipeline.parsed_tasks]
+    noisy = _image(stride, ["noisy target slice"], targets) | {"value_range": []}
+    change = _image(stride, ["source minus target"], targets) | {"value_range": [-2, 2]}
+    noise = _image(stride, ["standard normal noise"], targets) | {"value_range": []}
+    both = _image(stride, ["noisy slice", *stack], targets) | {"value_range": []}
+    result = _image(stride, ["synthetic target slice"], targets)
+    time = _numbers(f"time, 0 to {TIME_SCALE:g}", "float32")
+    label = _numbers("which one it is", "int64")
     return {
         "network_data_format": {"inputs": {"image": source}, "outputs": {"pred": result}},
         "noise_data_format": {
@@ -292,10 +327,7 @@ def _data_formats(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _image(
-    pipeline: Pipeline, channels: Sequence[str], contrasts: Sequence[Contrast]
-) -> dict[str, Any]:
-    stride = pipeline.network.stride
+def _image(stride: int, channels: Sequence[str], contrasts: Sequence[Contrast]) -> Config:
     modality = sorted({"CT" if contrast == "ct" else "MR" for contrast in contrasts})
     return {
         "type": "image",
@@ -310,7 +342,7 @@ def _image(
     }
 
 
-def _numbers(meaning: str, dtype: str) -> dict[str, Any]:
+def _numbers(meaning: str, dtype: str) -> Config:
     return {
         "type": "tuples",
         "format": "number",
@@ -324,12 +356,12 @@ def _numbers(meaning: str, dtype: str) -> dict[str, Any]:
     }
 
 
-def _stack_names(pipeline: Pipeline) -> list[str]:
-    k = pipeline.slices.context
-    return [f"source slice {d:+d}" if d else "source slice" for d in range(-k, k + 1)]
+def _stack_names(context: int) -> list[str]:
+    offsets = range(-context, context + 1)
+    return [f"source slice {offset:+d}" if offset else "source slice" for offset in offsets]
 
 
-def _network(recipe: str, *, has_noise: bool) -> dict[str, Any]:
+def _network(recipe: str, *, has_noise: bool) -> Config:
     return {
         "_target_": "medtrans.bundle.TranslationNetwork",
         "pipeline": recipe,
@@ -341,9 +373,9 @@ def _step(name: str, **arguments: str) -> dict[str, str]:
     return {"_target_": f"medtrans.bundle.{name}", **arguments}
 
 
-def _compose(*transforms: dict[str, str]) -> dict[str, Any]:
+def _compose(*transforms: dict[str, str]) -> Config:
     return {"_target_": "Compose", "transforms": list(transforms)}
 
 
-def _json(content: Mapping[str, Any]) -> str:
+def _json(content: Mapping[str, object]) -> str:
     return json.dumps(content, indent=2) + "\n"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from medtrans.config.schema import Pipeline
+from medtrans.config.schema import Pipeline, Scale
 from medtrans.config.terms import Contrast
 
-LICENSE = """\
+LICENSE_TEXT = """\
 No licence has been stated for the weights in models/. They are their trainer's; ask before you
 use or share them, and put your own terms here before you give this folder to anybody.
 
@@ -17,7 +16,7 @@ The files in configs/ were written by medtrans and are under the Apache License,
 https://www.apache.org/licenses/LICENSE-2.0
 """
 
-DATA_LICENSE = """\
+DATA_LICENSE_TEXT = """\
 The terms of the data that this model was trained on have not been stated. Whoever trained it
 should name each data set, its licence and its source here.
 """
@@ -80,7 +79,7 @@ it was not trained on (other scanners, ages, body parts, resolutions) it was not
 
 
 def model_card(
-    name: str, pipeline: Pipeline, training: Mapping[str, Any], *, has_noise: bool
+    name: str, pipeline: Pipeline, training: Mapping[str, object], *, has_noise: bool
 ) -> str:
     """Write docs/README.md from what is known of a model.
 
@@ -88,36 +87,42 @@ def model_card(
     ----------
     name : str
     pipeline : Pipeline
+        The recipe it was trained with.
     training : mapping
-        As `save_package` takes it.
+        As in `TrainedModel`.
     has_noise : bool
         Whether the model has a noise stage.
     """
-    used = sorted({contrast for task in pipeline.parsed_tasks for contrast in task})
+    contrasts = sorted({contrast for task in pipeline.parsed_tasks for contrast in task})
     facts = {key: value for key, value in training.items() if key != "eval_metrics"}
     spacing = " x ".join(f"{mm:g}" if mm else "own" for mm in pipeline.volume.spacing_mm)
     return _CARD.format(
         name=name,
-        contrasts=", ".join(contrast.upper() for contrast in used),
+        contrasts=", ".join(contrast.upper() for contrast in contrasts),
         tasks=", ".join(pipeline.tasks),
         axis=pipeline.slices.axis,
-        stack=2 * pipeline.slices.context + 1,
+        stack=pipeline.slices.stack,
         stages="a residual stage and a noise stage" if has_noise else "the residual stage only",
         training=_list(facts) or "Not stated.",
         spacing=f"resampled to {spacing} mm",
-        scales="; ".join(_scale(pipeline, contrast) for contrast in used),
-        performance=_list(training.get("eval_metrics", {})) or "Not measured.",
+        scales="; ".join(_scale(contrast, pipeline.contrasts[contrast]) for contrast in contrasts),
+        performance=_list(eval_metrics(training)) or "Not measured.",
     )
 
 
-def _scale(pipeline: Pipeline, contrast: Contrast) -> str:
-    scale = pipeline.contrasts[contrast]
+def eval_metrics(training: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the metrics among what is known of a model's training; empty if there are none."""
+    metrics = training.get("eval_metrics", {})
+    return metrics if isinstance(metrics, Mapping) else {}
+
+
+def _scale(contrast: Contrast, scale: Scale) -> str:
     if scale.scale == "window":
         return f"{contrast} by the window {scale.window_hu[0]:g} to {scale.window_hu[1]:g} HU"
     return f"{contrast} by its foreground's percentiles {scale.lower:g} and {scale.upper:g}"
 
 
-def _list(facts: Mapping[str, Any]) -> str:
+def _list(facts: Mapping[str, object]) -> str:
     shown = {key.replace("_", " "): value for key, value in facts.items()}
     return "\n".join(
         f"- {key}: {value if isinstance(value, str) else json.dumps(value)}"

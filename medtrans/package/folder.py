@@ -1,23 +1,80 @@
-"""Finding model packages and reading what they say of themselves, without loading weights."""
+"""The folder of a model package: where its files lie, finding one, and what it says of itself.
+
+Nothing here loads weights.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
+from medtrans.config.recipes import pipeline_from_dict
+from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
-from medtrans.errors import PackageError, UsageError
-from medtrans.package.bundle_files import METADATA
+from medtrans.errors import PackageError
 from medtrans.system.resources import shipped
 
+METADATA = Path("configs") / "metadata.json"
+INFERENCE = Path("configs") / "inference.json"
+TRAIN = Path("configs") / "train.json"
+MULTI_GPU = Path("configs") / "multi_gpu_train.json"
+LOGGING = Path("configs") / "logging.conf"
+WEIGHTS = Path("models") / "model.safetensors"
+STATE_DICT = Path("models") / "model.pt"
+CARD = Path("docs") / "README.md"
+DATA_LICENSE = Path("docs") / "data_license.txt"
+LICENSE = Path("LICENSE")
+
 DEFAULT_MODEL = "brain_mri"
+RUN_MODEL = "model"  # the folder of a run that holds its model
 FORMAT = 1  # of the packages that this medtrans reads and writes
 
 
+class ModelRecord(TypedDict):
+    """What metadata.json keeps for medtrans itself.
+
+    Attributes
+    ----------
+    format : int
+        `FORMAT`.
+    weights_sha256 : str
+        Of models/model.safetensors.
+    pipeline : dict
+        The recipe, as `Pipeline` dumps it.
+    profiles : dict
+        Target contrast -> lowest and highest intensity of its profile.
+    masked_background : bool
+        As in `ModelPackage`.
+    training : dict
+        What the model was trained on and how well it did.
+    """
+
+    format: int
+    weights_sha256: str
+    pipeline: dict[str, object]
+    profiles: dict[str, list[float]]
+    masked_background: bool
+    training: dict[str, object]
+
+
+class Metadata(TypedDict):
+    """The keys of metadata.json that medtrans reads; MONAI's specification asks for more."""
+
+    version: str
+    changelog: dict[str, str]
+    medtrans: ModelRecord
+
+
 def find_package(model: str | Path) -> Path:
-    """Return the folder of a shipped model's name or of a path; raises `PackageError`."""
+    """Return the folder of a shipped model's name or of a path.
+
+    Raises
+    ------
+    PackageError
+        When there is no such model, or the folder holds none.
+    """
     named = shipped("bundles") / str(model)
     for folder in (Path(model), named):
         if (folder / METADATA).is_file():
@@ -29,6 +86,12 @@ def find_package(model: str | Path) -> Path:
         )
     known = ", ".join(shipped_models()) or "none"
     raise PackageError(f"There is no model '{model}'; shipped are: {known}. Or give a folder.")
+
+
+def package_name(folder: Path) -> str:
+    """Name a package: its folder, and for RUN/model the run, which tells one from another."""
+    place = folder.resolve()
+    return f"{place.parent.name}/{place.name}" if place.name == RUN_MODEL else place.name
 
 
 def choose_task(requested: str | None, tasks: Sequence[Task], model: str) -> Task:
@@ -53,31 +116,26 @@ def choose_task(requested: str | None, tasks: Sequence[Task], model: str) -> Tas
     return task
 
 
-def tasks_of(model: str | Path) -> tuple[Task, ...]:
-    """Read which tasks a model was trained for, without loading it; raises `PackageError`."""
-    folder = find_package(model)
-    try:
-        return tuple(map(Task.parse, read_metadata(folder)["medtrans"]["pipeline"]["tasks"]))
-    except (AttributeError, KeyError, TypeError, UsageError):
-        raise PackageError(
-            f"{folder / METADATA} does not say which tasks the model does. Copy it again."
-        ) from None
-
-
 def shipped_models() -> list[str]:
-    """Names of the model packages that come with medtrans."""
+    """Names of the model packages that come with medtrans, sorted."""
     return sorted(path.parent.parent.name for path in shipped("bundles").glob(f"*/{METADATA}"))
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """Read a package's metadata.json; raises `PackageError` when it is not one of ours."""
+def read_metadata(folder: Path) -> Metadata:
+    """Read a package's metadata.json, of which only the format is checked.
+
+    Raises
+    ------
+    PackageError
+        When it is missing, damaged, not one of ours, or of another format.
+    """
     path = folder / METADATA
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-        ours = metadata["medtrans"]
-        if ours["format"] != FORMAT:
+        package_format = metadata["medtrans"]["format"]
+        if package_format != FORMAT:
             raise PackageError(
-                f"{path} has package format {ours['format']}; this medtrans reads {FORMAT}. "
+                f"{path} has package format {package_format}; this medtrans reads {FORMAT}. "
                 "Install the medtrans that wrote it, or train the model again."
             )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -85,4 +143,17 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             f"{path} is not the metadata of a medtrans model ({type(error).__name__}: {error}). "
             "Copy the package again."
         ) from None
-    return dict(metadata)
+    return cast(Metadata, dict(metadata))
+
+
+def read_recipe(folder: Path) -> Pipeline:
+    """Read the recipe that a package's model was trained with.
+
+    Raises
+    ------
+    PackageError
+        As for `read_metadata`.
+    ConfigError
+        When the recipe in it is wrong.
+    """
+    return pipeline_from_dict(read_metadata(folder)["medtrans"]["pipeline"], str(folder / METADATA))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,22 +19,31 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Mode, Task
 from medtrans.diffusion import Steps
-from medtrans.errors import ConfigError, OutputError, PackageError, UsageError
+from medtrans.errors import PackageError, UsageError
 from medtrans.networks.unet import noise_network, residual_network
-from medtrans.package.bundle_files import METADATA, Documents, package_texts
-from medtrans.package.folder import DEFAULT_MODEL, FORMAT, choose_task, find_package, read_metadata
+from medtrans.package.bundle_files import Documents, package_texts
+from medtrans.package.folder import (
+    DEFAULT_MODEL,
+    FORMAT,
+    METADATA,
+    RUN_MODEL,
+    STATE_DICT,
+    WEIGHTS,
+    ModelRecord,
+    choose_task,
+    find_package,
+    package_name,
+    read_metadata,
+    read_recipe,
+)
 from medtrans.preprocessing.intensity import Profile
-from medtrans.system.atomic import replacing_folder
+from medtrans.system.atomic import replacing_folder, require_new_folder
 
 # What JSON of another shape, or tensors of another network, make the code below raise.
 _MISFITS = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)
-WEIGHTS = Path("models") / "model.safetensors"
-RUN_MODEL = "model"  # the folder of a run that holds its model
-STATE_DICT = Path("models") / "model.pt"
 _STORED = torch.float16  # a network's worth of rounding is far below what bf16 arithmetic makes
 
 
@@ -69,7 +77,15 @@ class ModelPackage:
     masked_background: bool
 
     def task(self, requested: str | None) -> Task:
-        """Return the requested task, or the default one; raises as `choose_task` does."""
+        """Return the requested task, for example "t1-to-t2"; None for the default one.
+
+        Raises
+        ------
+        PackageError
+            When the model was not trained for it.
+        UsageError
+            When it is no task.
+        """
         return choose_task(requested, self.pipeline.parsed_tasks, self.name)
 
     def steps(
@@ -105,52 +121,59 @@ class ModelPackage:
         return Steps(residual, noise, self.pipeline.sampling.eta if eta is None else eta)
 
 
-def save_package(
-    folder: Path,
-    *,
-    pipeline: Pipeline,
-    profiles: Mapping[str, Profile],
-    residual: Mapping[str, Tensor],
-    noise: Mapping[str, Tensor] | None,
-    masked_background: bool,
-    training: Mapping[str, Any],
-    card: str | None = None,
-    documents: Documents | None = None,
-) -> None:
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training leaves for a package.
+
+    Attributes
+    ----------
+    pipeline, profiles, masked_background
+        As in `ModelPackage`.
+    residual : mapping
+        State dict of the residual network; it is stored as float16.
+    noise : mapping or None
+        State dict of the noise network, also stored as float16; None without a noise stage.
+    training : mapping
+        What it was trained on and how well it did: JSON values, shown by `medtrans models`.
+        Its "eval_metrics", a mapping, become the bundle's.
+    """
+
+    pipeline: Pipeline
+    profiles: Mapping[str, Profile]
+    residual: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor] | None
+    masked_background: bool
+    training: Mapping[str, object]
+
+
+def save_package(folder: Path, model: TrainedModel, documents: Documents | None = None) -> None:
     """Write a model package, a whole MONAI bundle; replaces one that is there.
 
     Parameters
     ----------
     folder : Path
         Its name becomes the model's name.
-    pipeline : Pipeline
-    profiles : mapping
-        Target contrast -> profile.
-    residual, noise : mapping
-        State dicts; they are stored as float16.
-    masked_background : bool
-        As in `ModelPackage`.
-    training : mapping
-        What it was trained on and how well it did: JSON values, shown by `medtrans models`.
-        Its "eval_metrics", a mapping, become the bundle's.
-    card : str, optional
-        Text of docs/README.md; by default what is known of the model.
+    model : TrainedModel
     documents : Documents, optional
-        The other texts a person writes (licences), the version and the changelog.
+        What a person writes: the card, the licences, the version and the changelog.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written, or is a file.
     """
-    tensors = _prefixed(residual, noise)
+    tensors = _prefixed(model.residual, model.noise)
     weights = save_safetensors(tensors)
-    ours = {
+    record: ModelRecord = {
         "format": FORMAT,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "pipeline": pipeline.model_dump(mode="json"),
-        "profiles": {name: [p.low, p.high] for name, p in profiles.items()},
-        "masked_background": masked_background,
-        "training": dict(training),
+        "pipeline": model.pipeline.model_dump(mode="json"),
+        "profiles": {name: [p.low, p.high] for name, p in model.profiles.items()},
+        "masked_background": model.masked_background,
+        "training": dict(model.training),
     }
-    written = documents or Documents()
-    written = written if card is None else replace(written, card=card)
-    texts = package_texts(folder.name, pipeline, ours, written, has_noise=noise is not None)
+    documents, has_noise = documents or Documents(), model.noise is not None
+    texts = package_texts(folder.name, model.pipeline, record, documents, has_noise=has_noise)
     contents = {path: text.encode() for path, text in texts.items()}
     contents |= {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
     with replacing_folder(folder, anew=True) as partial:
@@ -174,22 +197,27 @@ def export_package(source: str | Path, folder: Path, documents: Documents) -> li
     -------
     list of Path
         The bundle's files.
+
+    Raises
+    ------
+    OutputError
+        When the folder is not empty, or cannot be written.
+    PackageError
+        When there is no such model, or it is damaged.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"{folder} is not empty. Name a new folder for the bundle.")
+    require_new_folder(folder)
     trained = Path(source) / RUN_MODEL
-    found = trained if (trained / METADATA).is_file() else find_package(source)
-    package = load_package(found)
-    save_package(
-        folder,
+    origin = trained if (trained / METADATA).is_file() else find_package(source)
+    package = load_package(origin)
+    model = TrainedModel(
         pipeline=package.pipeline,
         profiles=package.profiles,
         residual=package.residual.state_dict(),
         noise=None if package.noise is None else package.noise.state_dict(),
         masked_background=package.masked_background,
-        training=read_metadata(found)["medtrans"]["training"],
-        documents=documents,
+        training=read_metadata(origin)["medtrans"]["training"],
     )
+    save_package(folder, model, documents)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -202,16 +230,16 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         When there is no such model, or it is incomplete or damaged.
     """
     folder = find_package(model)
-    ours = read_metadata(folder)["medtrans"]
-    data = _read_weights(folder / WEIGHTS, ours)
+    record = read_metadata(folder)["medtrans"]
+    data = _read_weights(folder / WEIGHTS, record)
     try:
-        pipeline = pipeline_from_dict(ours["pipeline"], str(folder / METADATA))
-        profiles = {name: Profile(*map(float, pair)) for name, pair in ours["profiles"].items()}
+        pipeline = read_recipe(folder)
+        profiles = {name: Profile(*map(float, pair)) for name, pair in record["profiles"].items()}
         tensors = load_safetensors(data)
         residual = _filled(residual_network, pipeline, tensors, "residual.")
         has_noise = any(key.startswith("noise.") for key in tensors)
         noise = _filled(noise_network, pipeline, tensors, "noise.") if has_noise else None
-    except (*_MISFITS, ConfigError, SafetensorError) as error:
+    except (*_MISFITS, SafetensorError) as error:
         raise PackageError(
             f"The model package {folder} does not fit together: {_reason(error)} "
             "Copy or export it again."
@@ -219,17 +247,14 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
     missing = [target for target in pipeline.targets if target not in profiles]
     if missing:
         raise PackageError(f"{folder / METADATA} lacks the intensity profile of {missing[0]}.")
-    place = folder.resolve()
-    # Every run's model lies in RUN/model, so that alone would tell none from another.
-    name = f"{place.parent.name}/{place.name}" if place.name == RUN_MODEL else place.name
     return ModelPackage(
-        name,
-        ours["weights_sha256"],
+        package_name(folder),
+        record["weights_sha256"],
         pipeline,
         profiles,
         residual,
         noise,
-        bool(ours.get("masked_background", False)),
+        bool(record.get("masked_background", False)),
     )
 
 
@@ -239,15 +264,15 @@ def _reason(error: Exception) -> str:
     return lines[1 if isinstance(error, RuntimeError) and len(lines) > 1 else 0].strip()
 
 
-def _read_weights(path: Path, ours: Mapping[str, Any]) -> bytes:
+def _read_weights(path: Path, record: ModelRecord) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise PackageError(f"{path} cannot be read ({error.strerror}).") from None
-    found, expected = hashlib.sha256(data).hexdigest(), ours.get("weights_sha256")
-    if found != expected:
+    digest, expected = hashlib.sha256(data).hexdigest(), record.get("weights_sha256")
+    if digest != expected:
         raise PackageError(
-            f"{path} has sha256 {found[:16]}…, but the package's metadata says "
+            f"{path} has sha256 {digest[:16]}…, but the package's metadata says "
             f"{str(expected)[:16]}…: the weights were changed or damaged. Copy the package again."
         )
     return data
@@ -277,11 +302,11 @@ def _filled(
     tensors: Mapping[str, Tensor],
     prefix: str,
 ) -> nn.Module:
-    own = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
+    weights = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
     # On meta nothing is allocated: a recipe that asks for more than the weights hold costs nothing.
     with torch.device("meta"):
         network = build(pipeline, 0)
-    network.load_state_dict(own, assign=True)  # strict
+    network.load_state_dict(weights, assign=True)  # strict
     network.float()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medtrans.data.manifest import CONTRASTS, write_manifest
+from medtrans.config.terms import CONTRASTS
+from medtrans.data.manifest import write_manifest
 from medtrans.errors import UsageError
 from medtrans.phantom.anatomy import Axes, Head, smooth_field
 from medtrans.system.atomic import make_folder
+from medtrans.volumes.contrast import AIR_HU, HIGHEST_STORED_HU, LOWEST_STORED_HU
+from medtrans.volumes.geometry import Affine
 from medtrans.volumes.voxels import Voxels
-
-AIR_HU = -1000.0
 
 _ANATOMY_STREAM = 0  # contrast i of CONTRASTS has the stream i + 1
 _BRAIN_MARGIN_MM = 1.0
@@ -83,6 +84,63 @@ SEQUENCES = {
 }
 
 
+@dataclass(frozen=True)
+class ScanProtocol:
+    """What is scanned of a head, and on which grid.
+
+    Attributes
+    ----------
+    contrasts : sequence of Contrast
+        ``mr`` is another T1 acquisition than ``t1``.
+    shape : three int
+        Voxels along each axis, RAS.
+    spacing_mm : three float
+        The head fills about 170 × 215 × 190 mm; a smaller grid shows its middle.
+    skull_stripped : bool
+        Keep only what lies inside the skull: 0 outside, or air in CT.
+
+    Raises
+    ------
+    UsageError
+        An unknown contrast, or a grid that cannot be.
+    """
+
+    contrasts: Sequence[str] = ("t1", "t2")
+    shape: Sequence[int] = (96, 112, 96)
+    spacing_mm: Sequence[float] = (2.0, 2.0, 2.0)
+    skull_stripped: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.contrasts if name not in CONTRASTS]
+        if unknown or not self.contrasts:
+            fault = f"Unknown contrast {unknown[0]!r}" if unknown else "No contrast is named"
+            raise UsageError(f"{fault}: name some of {', '.join(CONTRASTS)}.")
+        shape, spacing = tuple(self.shape), tuple(self.spacing_mm)
+        if len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
+            raise UsageError(
+                f"A grid needs three sizes and three spacings above 0, not {shape} voxels of "
+                f"{spacing} mm."
+            )
+
+    @property
+    def axes_mm(self) -> list[npt.NDArray[np.float64]]:
+        """Voxel centres along each axis in mm, shapes (X,), (Y,), (Z,); the grid's centre is 0."""
+        return [
+            (np.arange(n, dtype=np.float64) - (n - 1) / 2) * step
+            for n, step in zip(self.shape, self.spacing_mm, strict=True)
+        ]
+
+    @property
+    def affine(self) -> Affine:
+        """Voxel to RAS mm, shape (4, 4)."""
+        affine = np.diag([*self.spacing_mm, 1.0]).astype(np.float64)
+        affine[:3, 3] = [axis[0] for axis in self.axes_mm]
+        return affine
+
+
+DEFAULT_PROTOCOL = ScanProtocol()
+
+
 @dataclass(frozen=True, eq=False)
 class Phantom:
     """One subject.
@@ -100,7 +158,7 @@ class Phantom:
 
     images: dict[str, Voxels]
     labels: npt.NDArray[np.uint8]
-    affine: npt.NDArray[np.float64]
+    affine: Affine
 
 
 def signal(tissue: Tissue, sequence: PulseSequence) -> float:
@@ -108,6 +166,13 @@ def signal(tissue: Tissue, sequence: PulseSequence) -> float:
 
     Spin echo: S = PD (1 − exp(−TR/T1)) exp(−TE/T2).
     Inversion recovery: S = PD (1 − 2 exp(−TI/T1) + exp(−TR/T1)) exp(−TE/T2).
+    Both as in McRobbie et al., "MRI from Picture to Proton".
+
+    Parameters
+    ----------
+    tissue : Tissue
+    sequence : PulseSequence
+        Inversion recovery where it has an inversion time, else spin echo.
     """
     t1 = tissue.t1_ms
     if sequence.gadolinium and tissue.enhanced_t1_ms is not None:
@@ -118,15 +183,7 @@ def signal(tissue: Tissue, sequence: PulseSequence) -> float:
     return tissue.pd * recovery * math.exp(-sequence.te_ms / tissue.t2_ms)
 
 
-def make_subject(
-    seed: int,
-    index: int,
-    *,
-    shape: Sequence[int] = (96, 112, 96),
-    spacing_mm: Sequence[float] = (2.0, 2.0, 2.0),
-    contrasts: Sequence[str] = ("t1", "t2"),
-    skull_stripped: bool = False,
-) -> Phantom:
+def make_subject(seed: int, index: int, protocol: ScanProtocol = DEFAULT_PROTOCOL) -> Phantom:
     """Make one subject; the same arguments always make the same one.
 
     A contrast's voxels do not depend on which others are asked for.
@@ -135,55 +192,43 @@ def make_subject(
     ----------
     seed, index : int
         0 or more: the cohort, and the subject in it.
-    shape, spacing_mm : three numbers
-        The grid. The head fills about 170 × 215 × 190 mm; a smaller grid shows its middle.
-    contrasts : sequence of str
-        Of `medtrans.manifest.CONTRASTS`; ``mr`` is another T1 acquisition.
-    skull_stripped : bool
-        Keep only what lies inside the skull: 0 outside, or air in CT.
+    protocol : ScanProtocol
+        Contrasts and grid.
 
     Raises
     ------
     UsageError
-        An unknown contrast, or a grid or seed that cannot be.
+        A seed or an index below 0.
     """
-    _require_contrasts(contrasts)
-    _require_grid(shape, spacing_mm)
     if seed < 0 or index < 0:
         raise UsageError(f"Seed and subject must be 0 or more, not {seed} and {index}.")
-    axes_mm = [
-        (np.arange(n, dtype=np.float64) - (n - 1) / 2) * step
-        for n, step in zip(shape, spacing_mm, strict=True)
-    ]
+    axes_mm = protocol.axes_mm
     rng = np.random.default_rng([seed, index, _ANATOMY_STREAM])
     tissues = [_vary(tissue, rng) for tissue in TISSUES]
     texture = 1 + 0.02 * smooth_field(rng, axes_mm, 14)
     head = Head(rng, axes_mm)
-    clean, labels = _paint(head, tissues, contrasts, float(np.mean(spacing_mm)))
+    clean, labels = _paint(head, tissues, protocol.contrasts, float(np.mean(protocol.spacing_mm)))
     images = {}
-    for contrast in contrasts:
+    for contrast in protocol.contrasts:
         stream = np.random.default_rng([seed, index, 1 + CONTRASTS.index(contrast)])
         if contrast == "ct":
             images[contrast] = _scan_ct(clean[contrast], stream)
         else:
             images[contrast] = _scan_mr(clean[contrast] * texture, stream, axes_mm)
-    if skull_stripped:
+    if protocol.skull_stripped:
         outside = head.cavity < _BRAIN_MARGIN_MM
         labels[outside] = LABELS["air"]
         for contrast, image in images.items():
             image[outside] = AIR_HU if contrast == "ct" else 0
-    return Phantom(images, labels, _centred_affine(axes_mm, spacing_mm))
+    return Phantom(images, labels, protocol.affine)
 
 
 def write_subjects(
     out: str | os.PathLike[str],
     count: int,
+    protocol: ScanProtocol = DEFAULT_PROTOCOL,
     *,
-    contrasts: Sequence[str] = ("t1", "t2"),
     seed: int = 0,
-    shape: Sequence[int] = (96, 112, 96),
-    spacing_mm: Sequence[float] = (2.0, 2.0, 2.0),
-    skull_stripped: bool = False,
     on_subject: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write subjects as ``sub-001/t1.nii.gz`` … (int16) and a manifest, which comes last.
@@ -197,10 +242,12 @@ def write_subjects(
         A folder; made if it is missing.
     count : int
         How many subjects, 1 or more.
-    contrasts, seed, shape, spacing_mm, skull_stripped
-        As in `make_subject`.
+    protocol : ScanProtocol
+        Contrasts and grid.
+    seed : int
+        The cohort.
     on_subject : callable, optional
-        Called after each subject with the numbers done and wanted.
+        Called after each subject with how many are done and how many there will be.
 
     Returns
     -------
@@ -210,7 +257,7 @@ def write_subjects(
     Raises
     ------
     UsageError
-        As `make_subject`, or a count below 1.
+        A count below 1, or a seed below 0.
     OutputError
         The folder or a file cannot be written.
     """
@@ -220,14 +267,7 @@ def write_subjects(
         raise UsageError(f"The number of subjects must be 1 or more, not {count}.")
     out, splits, rows = Path(out), _splits(count), []
     for index in range(count):
-        phantom = make_subject(
-            seed,
-            index,
-            shape=shape,
-            spacing_mm=spacing_mm,
-            contrasts=contrasts,
-            skull_stripped=skull_stripped,
-        )
+        phantom = make_subject(seed, index, protocol)
         subject = f"sub-{index + 1:03}"
         make_folder(out / subject)
         for contrast, image in phantom.images.items():
@@ -257,7 +297,7 @@ def _paint(
     """Mix, in every voxel, what its tissues show; and label it with what was painted last."""
     values = {name: [_shown(tissue, name) for tissue in tissues] for name in contrasts}
     shape = head.cavity.shape
-    images = {name: np.full(shape, shown[0], np.float32) for name, shown in values.items()}
+    images = {name: np.full(shape, by_tissue[0], np.float32) for name, by_tissue in values.items()}
     labels = np.zeros(shape, np.uint8)
     for tissue, distance in head.layers():
         label = LABELS[tissue]
@@ -283,13 +323,7 @@ def _scan_mr(clean: Voxels, rng: np.random.Generator, axes_mm: Axes) -> Voxels:
 
 def _scan_ct(clean: Voxels, rng: np.random.Generator) -> Voxels:
     noisy = clean + rng.uniform(4, 7) * rng.standard_normal(clean.shape, np.float32)
-    return np.asarray(np.clip(np.rint(noisy), -1024, 3071), np.float32)
-
-
-def _centred_affine(axes_mm: Axes, spacing_mm: Sequence[float]) -> npt.NDArray[np.float64]:
-    affine = np.diag([*spacing_mm, 1.0]).astype(np.float64)
-    affine[:3, 3] = [axis[0] for axis in axes_mm]
-    return affine
+    return np.asarray(np.clip(np.rint(noisy), LOWEST_STORED_HU, HIGHEST_STORED_HU), np.float32)
 
 
 def _splits(count: int) -> list[str]:
@@ -297,18 +331,3 @@ def _splits(count: int) -> list[str]:
     n_val = held_out if count > 1 else 0
     n_test = held_out if count > 2 else 0
     return ["train"] * (count - n_val - n_test) + ["val"] * n_val + ["test"] * n_test
-
-
-def _require_contrasts(contrasts: Sequence[str]) -> None:
-    unknown = [name for name in contrasts if name not in CONTRASTS]
-    if unknown or not contrasts:
-        found = f"Unknown contrast {unknown[0]!r}" if unknown else "No contrast is named"
-        raise UsageError(f"{found}: name some of {', '.join(CONTRASTS)}.")
-
-
-def _require_grid(shape: Sequence[int], spacing_mm: Sequence[float]) -> None:
-    if len(shape) != 3 or len(spacing_mm) != 3 or min(shape) < 1 or min(spacing_mm) <= 0:
-        raise UsageError(
-            f"A grid needs three sizes and three spacings above 0, not {tuple(shape)} voxels "
-            f"of {tuple(spacing_mm)} mm."
-        )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from numpy.typing import NDArray
 
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.report.pictures import save_grid, upright
 from medtrans.system.atomic import replacing
+from medtrans.volumes.geometry import RAS_LABELS, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
-_RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+Section = Mapping[str, object] | Collection[str]
+"""The content of one section of a page: names and values, or sentences."""
+
 _WHITE = 99.5  # percentile of the foreground that is shown white
 _MARGIN = 6  # voxels of background around the patient
 _SMALLEST = 8  # planes thinner than this are left out of the picture
@@ -29,16 +32,23 @@ def save_picture(path: Path, volumes: Mapping[str, MetaTensor]) -> None:
     Parameters
     ----------
     path : Path
+        The file to write or replace.
     volumes : mapping
-        Caption -> volume (X, Y, Z); all on one grid. The first one's foreground is shown.
+        Caption -> volume (X, Y, Z); all on one grid. The first one's foreground is shown, each
+        from its lowest value to the 99.5th percentile of what it shows there.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
-    oriented = {name: _in_ras(volume) for name, volume in volumes.items()}
-    spacing = _spacing_in_ras(next(iter(volumes.values())))
-    mask = find_foreground(next(iter(oriented.values())))
-    shown = {name: _grey(values, mask) for name, values in oriented.items()}
+    oriented = {caption: _in_ras(volume) for caption, volume in volumes.items()}
+    first = next(iter(oriented.values()))
+    spacing, mask = spacing_mm(first.affine), find_foreground(first.numpy())
+    shown = {caption: _grey(volume.numpy(), mask) for caption, volume in oriented.items()}
     spans = [np.flatnonzero(mask.any(axis=_others(axis))) for axis in range(3)]
     box = tuple(slice(max(s[0] - _MARGIN, 0), s[-1] + 1 + _MARGIN) for s in spans)
-    shown = {name: values[box] for name, values in shown.items()}
+    shown = {caption: values[box] for caption, values in shown.items()}
     centre = [int(np.median(span)) - window.start for span, window in zip(spans, box, strict=True)]
     rows = [
         [_isotropic(upright(np.take(v, centre[axis], axis)), axis, spacing) for v in shown.values()]
@@ -47,17 +57,23 @@ def save_picture(path: Path, volumes: Mapping[str, MetaTensor]) -> None:
     save_grid(path, rows, list(volumes), scale=2)
 
 
-def save_html(path: Path, title: str, picture: Path, sections: Mapping[str, Any]) -> None:
+def save_html(path: Path, title: str, picture: Path, sections: Mapping[str, Section]) -> None:
     """Write one self-contained page: the picture, and a table for each section.
 
     Parameters
     ----------
     path : Path
+        The file to write or replace.
     title : str
     picture : Path
         A PNG, embedded.
     sections : mapping
         Heading -> mapping of names to values, or a list of sentences.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
     image = base64.b64encode(picture.read_bytes()).decode("ascii")
     body = "\n".join(_section(heading, content) for heading, content in sections.items())
@@ -66,7 +82,7 @@ def save_html(path: Path, title: str, picture: Path, sections: Mapping[str, Any]
         partial.write_text(page, encoding="utf-8")
 
 
-def _section(heading: str, content: Any) -> str:
+def _section(heading: str, content: Section) -> str:
     if isinstance(content, Mapping):
         cells = "".join(
             f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>"
@@ -77,15 +93,10 @@ def _section(heading: str, content: Any) -> str:
     return f"<h2>{escape(heading)}</h2><ul>{items}</ul>" if items else ""
 
 
-def _in_ras(volume: MetaTensor) -> Voxels:
+def _in_ras(volume: MetaTensor) -> MetaTensor:
     plain = MetaTensor(volume.as_tensor()[None], affine=volume.affine)
-    return np.asarray(Orientation("RAS", labels=_RAS_LABELS)(plain).numpy()[0])
-
-
-def _spacing_in_ras(volume: MetaTensor) -> tuple[float, ...]:
-    plain = MetaTensor(volume.as_tensor()[None], affine=volume.affine)
-    affine = np.asarray(Orientation("RAS", labels=_RAS_LABELS)(plain).affine)
-    return tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+    oriented = Orientation("RAS", labels=RAS_LABELS)(plain)
+    return MetaTensor(oriented.as_tensor()[0], affine=oriented.affine)
 
 
 def _grey(values: Voxels, mask: Mask) -> Voxels:
@@ -93,7 +104,7 @@ def _grey(values: Voxels, mask: Mask) -> Voxels:
     return ((values - low) / max(high - low, 1e-6)).astype(np.float32)
 
 
-def _isotropic(plane: Voxels, axis: int, spacing: tuple[float, ...]) -> Voxels:
+def _isotropic(plane: Voxels, axis: int, spacing: NDArray[np.float64]) -> Voxels:
     """Repeat rows or columns so that a millimetre is as long in both directions."""
     across, up = (spacing[a] for a in range(3) if a != axis)
     step = min(across, up)
@@ -103,7 +114,7 @@ def _isotropic(plane: Voxels, axis: int, spacing: tuple[float, ...]) -> Voxels:
 
 
 def _worth_showing(sizes: list[int]) -> list[int]:
-    """Which axes to look along: axial, coronal, sagittal, without those whose plane is a sliver."""
+    """Which axes to look along: axial, coronal, sagittal, without those whose plane is thin."""
     thickness = {axis: min(sizes[a] for a in _others(axis)) for axis in (2, 1, 0)}
     return [a for a, t in thickness.items() if t >= min(_SMALLEST, max(thickness.values()))]
 

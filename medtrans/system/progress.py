@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +23,11 @@ _LINE_EVERY_S = 30.0  # where stderr is a file, a line now and then instead of a
 
 _silent = threading.Event()
 
-Update = Callable[..., None]
-"""update(done, total, note=""): units done so far, units in all, a few words on how it goes."""
+
+class Update(Protocol):
+    """What `track` gives: units done so far, units in all, a few words on how it goes."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
 def be_silent() -> None:
@@ -39,7 +43,18 @@ def say(text: str) -> None:
 
 @contextmanager
 def track(title: str) -> Iterator[Update]:
-    """Show a bar with the time left; in a log file, a line every half minute."""
+    """Show a bar with the time left; in a log file, a line every half minute.
+
+    Parameters
+    ----------
+    title
+        What is being done, in a word or two.
+
+    Returns
+    -------
+    Update
+        To be called as the work goes on.
+    """
     if _silent.is_set() or not sys.stderr.isatty():
         yield _lines(title)
         return

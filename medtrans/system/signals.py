@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from medtrans.errors import Interrupted, Terminated
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopSignal:
@@ -21,12 +22,17 @@ class StopSignal:
     ----------
     patient : bool
         Let the second signal wait, too.
+
+    Attributes
+    ----------
+    received : int or None
+        The signal that has come.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient
         self.received: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, _Handler] = {}
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
@@ -40,10 +46,21 @@ class StopSignal:
 
     @property
     def is_set(self) -> bool:
+        """Whether a signal has come."""
         return self.received is not None
 
     def raise_if_set(self, saved: str) -> None:
-        """Raise `Interrupted` or `Terminated` once a signal has come; `saved` says what is kept."""
+        """Stop, once a signal has come.
+
+        Parameters
+        ----------
+        saved : str
+            A sentence that says what is kept.
+
+        Raises
+        ------
+        Interrupted, Terminated
+        """
         if self.received is None:
             return
         kind = Terminated if self.received == signal.SIGTERM else Interrupted

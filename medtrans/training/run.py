@@ -16,7 +16,13 @@ from medtrans.data.manifest import Manifest
 from medtrans.errors import OutputError, TrainingError
 from medtrans.networks.transfer import copy_matching, misfitting, relabelled
 from medtrans.networks.unet import noise_network, residual_network
-from medtrans.package.store import RUN_MODEL, ModelPackage, load_package, save_package
+from medtrans.package.folder import RUN_MODEL
+from medtrans.package.store import (
+    ModelPackage,
+    TrainedModel,
+    load_package,
+    save_package,
+)
 from medtrans.preprocessing.intensity import typical_profile
 from medtrans.system.atomic import make_folder
 from medtrans.system.devices import choose_device
@@ -228,8 +234,7 @@ def _check_network(run: _Run, name: StageName) -> None:
 def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
     volumes = {c: prepared(entries, run.cache) for c, entries in run.data.targets.items()}
     shown = [pair.source for pairs in run.data.pairs.values() for pair in pairs]
-    save_package(
-        run.plan.out / RUN_MODEL,
+    model = TrainedModel(
         pipeline=run.pipeline,
         profiles={c: typical_profile(v.profile for v in found) for c, found in volumes.items()},
         residual=residual,
@@ -237,6 +242,7 @@ def _save(run: _Run, noise: Weights | None, residual: Weights) -> None:
         masked_background=bool(shown) and all(run.cache.get(source).masked for source in shown),
         training=_record(run),
     )
+    save_package(run.plan.out / RUN_MODEL, model)
 
 
 def _noise_weights(run: _Run, stop: StopSignal) -> Weights | None:

@@ -1,49 +1,47 @@
 """Files to volumes and back: NIfTI, DICOM, MHA and NRRD, exact and guarded.
 
+Read from the top down:
+
+1. ``files`` tells the kinds apart and reads or writes a volume of any of them.
+2. One reader and writer for each kind: ``nifti`` (its header's plain numbers in
+   ``nifti_fields``), ``itk`` for MHA and NRRD (their text headers in ``itk_header``), and
+   ``dicom`` (whose order of reading stands in its own docstring).
+3. What the kinds share: ``source`` (what a writer must know of its input; suffixes and names),
+   ``voxels`` (stored numbers to float32), ``stream`` (bytes, checked before they are used),
+   ``provenance`` (the label of a result), ``contrast`` (what an image shows), ``geometry``
+   (affines, and every tolerance).
+
+Beside them, ``images`` takes and gives images of other libraries, and ``describe`` is what
+``medtrans info`` says of a file.
+
 Importing this package imports no imaging library; reading or writing a file does.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from medtrans.volumes.describe import describe
 from medtrans.volumes.files import (
     kind_of,
     read_volume,
-    require_goal,
     require_other_file,
+    require_writable_output,
     to_volume,
     write_volume,
 )
-from medtrans.volumes.geometry import require_same_grid, same_grid
+from medtrans.volumes.geometry import require_same_grid
 from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.source import Source, output_path
-
-if TYPE_CHECKING:
-    from medtrans.volumes.reader import VolumeReader
 
 __all__ = [
     "Provenance",
     "Source",
-    "VolumeReader",
     "describe",
     "kind_of",
     "output_path",
     "read_volume",
-    "require_goal",
     "require_other_file",
     "require_same_grid",
-    "same_grid",
+    "require_writable_output",
     "to_volume",
     "write_volume",
 ]
-
-
-def __getattr__(name: str) -> type[VolumeReader]:
-    """Import `VolumeReader`, which needs MONAI, only when it is asked for."""
-    if name == "VolumeReader":
-        from medtrans.volumes.reader import VolumeReader
-
-        return VolumeReader
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

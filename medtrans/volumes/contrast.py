@@ -1,7 +1,8 @@
 """Which contrast an image shows, as far as its name or its sequence tells; None if unsure.
 
-Thresholds are the usual clinical ones at 1.5 T and 3 T (Bernstein, King and Zhou, Handbook of
-MRI Pulse Sequences, 2004), with gaps between the classes left unnamed.
+Thresholds of MR sequences are the usual clinical ones at 1.5 T and 3 T (Bernstein, King and Zhou,
+Handbook of MRI Pulse Sequences, 2004), with gaps between the classes left unnamed. CT is in
+Hounsfield units (HU), which put water at 0 and air at -1000.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from medtrans.config.terms import Contrast
+
+AIR_HU = -1000.0  # by the definition of the unit
+# The range of what CT scanners store: HU + 1024 in 12 bits. They pad with its lower end.
+LOWEST_STORED_HU, HIGHEST_STORED_HU = -1024, 3071
+
 # First match wins: FLAIR is T2-weighted, T1c is T1-weighted, T2* is none of ours.
-_NAMES = (
+_NAMES: tuple[tuple[Contrast | None, str], ...] = (
     (None, r"adc|dwi|dti|ep2d|diff\w*|trace\w*|bold|swi|t2star|seg|mask|label\w*"),
     ("flair", r"t?2?[ _-]?flair|tirm"),
     ("t1c", r"t1(?:w)?(?:c|ce|gd|post|kd)|t1[ _-]?(?:km|gd|post|contrast)"),
@@ -23,7 +30,7 @@ _NAMES = (
 )
 
 
-def from_name(name: str) -> str | None:
+def from_name(name: str) -> Contrast | None:
     """Guess from a file's name or a series' description, for instance ``sub-1_T1w``."""
     words = re.sub(r"(?i)(?<=[^a-z])ce-[a-z0-9]+_t1w", "t1c", name.lower())
     for contrast, pattern in _NAMES:
@@ -33,13 +40,31 @@ def from_name(name: str) -> str | None:
 
 
 def in_hu(lowest: float) -> bool:
-    """Whether intensities that go this low are HU, as those of air; no MR image's do."""
-    return lowest <= -500
+    """Whether intensities that go this low are HU: no MR image's come near those of air.
+
+    Parameters
+    ----------
+    lowest
+        The lowest intensity of an image of unknown contrast.
+    """
+    return lowest <= AIR_HU / 2  # half-way from water to air
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Parameters of an MR sequence: times in ms, the flip angle in degrees, codes of DICOM."""
+    """Parameters of an MR sequence; None where the image does not say.
+
+    Attributes
+    ----------
+    echo_ms, repetition_ms, inversion_ms : float or None
+        Echo time, repetition time and inversion time.
+    flip_deg : float or None
+        Flip angle.
+    codes : collection of str
+        DICOM's ScanningSequence and ImageType, such as "SE", "GR", "EP", "DIFFUSION".
+    agent : bool
+        Whether a contrast agent was given.
+    """
 
     echo_ms: float | None
     repetition_ms: float | None
@@ -49,8 +74,8 @@ class Sequence:
     agent: bool
 
 
-def from_sequence(sequence: Sequence) -> str | None:
-    """Guess from sequence parameters."""
+def from_sequence(sequence: Sequence) -> Contrast | None:
+    """Guess from the parameters of an MR sequence."""
     if {"EP", "DIFFUSION", "ADC"} & set(sequence.codes):
         return None
     echo, repetition = sequence.echo_ms, sequence.repetition_ms
@@ -60,7 +85,7 @@ def from_sequence(sequence: Sequence) -> str | None:
     return "t1c" if base == "t1" and sequence.agent else base
 
 
-def _weighting(echo: float, repetition: float, sequence: Sequence) -> str | None:
+def _weighting(echo: float, repetition: float, sequence: Sequence) -> Contrast | None:
     inversion = sequence.inversion_ms or 0.0
     if inversion >= 1500 and echo >= 60:
         return "flair"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from medtrans.config.terms import Kind
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
@@ -17,19 +16,28 @@ from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.source import (
     ITK_SUFFIXES,
     NIFTI_SUFFIXES,
+    OUTPUT_SUFFIXES,
     READABLE,
     Source,
-    own_errors_only,
+    require_suffix,
+    require_there,
     split_suffix,
+    unreadable_on_error,
 )
-from medtrans.volumes.voxels import Loaded
+from medtrans.volumes.voxels import Loaded, Stored
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind | None:
-    """Tell what reads a path, by its name or else by its first bytes; None if nothing does."""
+    """Tell what reads a path, by its name or else by its first bytes; None if nothing does.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be opened.
+    """
     path = Path(path)
     if path.is_dir():
         return "dicom"
@@ -38,7 +46,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
         return "nifti"
     if suffix in ITK_SUFFIXES:
         return "itk"
-    with own_errors_only(path), path.open("rb") as file:
+    with unreadable_on_error(path), path.open("rb") as file:
         start = file.read(352)
     return _kind_of_bytes(start, suffix)
 
@@ -54,10 +62,17 @@ def _kind_of_bytes(start: bytes, suffix: str) -> Kind | None:
     return "dicom" if start[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0") else None
 
 
-def load(path: Path, series: str | None, volume: int | None) -> Loaded:
-    """Read a path with the reader of its kind."""
-    if not path.exists():
-        raise UnreadableFileError(f"{path}: there is no such file or folder. Check the path.")
+def load(path: Path, series: str | None = None, volume: int | None = None) -> Loaded:
+    """Read a path with the reader of its kind, into NumPy; parameters as for `read_volume`.
+
+    Raises
+    ------
+    UnreadableFileError, GeometryError
+        As for `read_volume`.
+    UsageError
+        If a series is chosen of what is no DICOM.
+    """
+    require_there(path)
     kind = kind_of(path)
     if series is not None and kind != "dicom":
         raise UsageError(f"{path}: a series can be chosen only in DICOM. Leave --series out.")
@@ -121,7 +136,7 @@ def to_volume(loaded: Loaded) -> MetaTensor:
 
 
 def write_volume(
-    voxels: npt.NDArray[Any],
+    voxels: Stored,
     path: str | os.PathLike[str],
     source: Source,
     provenance: Provenance,
@@ -153,6 +168,8 @@ def write_volume(
     ------
     OutputError
         If the place is not writable, or the kinds do not cross over.
+    UsageError
+        If there is no such kind.
     GeometryError
         If the voxels are not on the source's grid.
     """
@@ -164,40 +181,41 @@ def write_volume(
             f"{path}: expected voxels of the source's shape {geometry.grid(expected)}, found "
             f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
         )
-    require_goal(path, source, kind)
+    require_writable_output(path, source, kind)
     if kind == "nifti":
         from medtrans.volumes import nifti
 
-        return nifti.write(voxels, path, source, affine_of(source), provenance)
+        return nifti.write(voxels, path, source, provenance)
     if kind == "itk":
         from medtrans.volumes import itk
 
-        return itk.write(voxels, path, source, affine_of(source), provenance)
+        return itk.write(voxels, path, source, provenance)
     from medtrans.volumes.dicom import write as dicom_write
 
     return dicom_write.write(voxels, path, source, provenance)
 
 
-def require_goal(path: Path, source: Source, kind: str | None = None) -> None:
+def require_writable_output(path: Path, source: Source, kind: str | None = None) -> None:
     """Refuse what `write_volume` could not write, before hours of work.
+
+    Parameters
+    ----------
+    path, source, kind
+        As for `write_volume`.
 
     Raises
     ------
     OutputError
         If the place is not writable, the name is of another kind, the output would replace its
         input, or a source cannot become DICOM.
+    UsageError
+        If there is no such kind.
     """
     kind = kind or source.kind
     require_writable(path)
     require_other_file(path, source.path)
-    if kind == "nifti":
-        from medtrans.volumes import nifti
-
-        nifti.require_name(path)
-    elif kind == "itk":
-        from medtrans.volumes import itk
-
-        itk.require_name(path)
+    if kind in OUTPUT_SUFFIXES:
+        require_suffix(path, kind)
     elif kind != "dicom":
         raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
     elif source.kind == "dicom":
@@ -212,11 +230,6 @@ def require_goal(path: Path, source: Source, kind: str | None = None) -> None:
 
 
 def require_other_file(path: Path, source: Path) -> None:
-    """Refuse to write over an input."""
+    """Refuse to write over an input; raises `OutputError`."""
     if path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"{path}: the output would replace its input. Choose another name.")
-
-
-def affine_of(source: Source) -> geometry.Affine:
-    """Affine of a source, voxel to RAS+ mm, float64."""
-    return np.array(source.affine, dtype=np.float64).reshape(4, 4)

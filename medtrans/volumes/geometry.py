@@ -20,12 +20,15 @@ class OnGrid(Protocol):
     """Anything with a shape (..., X, Y, Z) and an affine: a MetaTensor, a nibabel image."""
 
     @property
-    def shape(self) -> Sequence[int]: ...
+    def shape(self) -> Sequence[int]:
+        """Voxels along each axis."""
+
     @property
-    def affine(self) -> npt.ArrayLike: ...
+    def affine(self) -> npt.ArrayLike:
+        """Voxel to millimetres, shape (4, 4)."""
 
 
-# Two grids are one grid when no corner of one lies further than this from its twin.
+# Two grids are one grid when no corner of one lies further than this from that of the other.
 SAME_GRID_MM = 1e-3
 # qform and sform of one NIfTI header are told apart beyond this (both are stored as float32).
 FORMS_AGREE_MM = 1e-2
@@ -54,12 +57,22 @@ MAX_VOXELS = 2**28
 MAX_BYTES = 2**30
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Names of the two ends of each RAS axis, from negative to positive, as MONAI's Orientation takes
+# them.
+RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def spacing_mm(affine: Affine) -> npt.NDArray[np.float64]:
-    """Length of each voxel axis in millimetres, shape (3,)."""
+def spacing_mm(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Length of each voxel axis in millimetres, shape (3,).
+
+    Parameters
+    ----------
+    affine
+        Shape (4, 4), voxel to millimetres; an array or a CPU tensor.
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
     with np.errstate(over="ignore"):  # a damaged affine may hold 1e300: infinity says so too
-        return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+        return np.asarray(np.sqrt((columns**2).sum(axis=0)))
 
 
 def orientation(affine: Affine) -> str:
@@ -70,12 +83,19 @@ def orientation(affine: Affine) -> str:
     for axis in np.argsort(-np.abs(cosines).max(axis=0), kind="stable"):
         world = max(free, key=lambda w: abs(cosines[w, axis]))
         free.remove(world)
-        letters[axis] = ("LR", "PA", "IS")[world][int(cosines[world, axis] > 0)]
+        letters[axis] = RAS_LABELS[world][int(cosines[world, axis] > 0)]
     return "".join(letters)
 
 
 def check_affine(affine: Affine, where: str) -> None:
     """Refuse an affine that does not map voxels one to one into a body-sized space.
+
+    Parameters
+    ----------
+    affine
+        Shape (4, 4), voxel to millimetres.
+    where
+        What to name in the sentence: the file, and the field in it.
 
     Raises
     ------
@@ -115,10 +135,19 @@ def is_sheared(affine: Affine) -> bool:
 def check_size(shape: Sequence[int], itemsize: int, where: str) -> None:
     """Refuse a volume too large to load, before anything is allocated.
 
+    Parameters
+    ----------
+    shape
+        Voxels along each axis, as the header declares them.
+    itemsize
+        Bytes of one voxel.
+    where
+        What to name in the sentence.
+
     Raises
     ------
     GeometryError
-        If an axis is empty or the volume holds more than `MAX_VOXELS` voxels.
+        If an axis is empty or the volume holds more than `MAX_VOXELS` voxels or `MAX_BYTES` bytes.
     """
     count = 1
     for length in shape:
@@ -135,19 +164,21 @@ def check_size(shape: Sequence[int], itemsize: int, where: str) -> None:
         )
 
 
-def corner_distance_mm(a: Affine, b: Affine, shape: Sequence[int]) -> float:
-    """Largest distance between the places that two affines give to one corner voxel."""
+def corner_distance_mm(a: npt.ArrayLike, b: npt.ArrayLike, shape: Sequence[int]) -> float:
+    """Largest distance in mm between the places that two affines give to one corner voxel.
+
+    Parameters
+    ----------
+    a, b
+        Affines, shape (4, 4), voxel to millimetres.
+    shape
+        Of the grid whose corners are compared; the first three axes count.
+    """
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     last = [max(int(n) - 1, 0) for n in tuple(shape)[:3]]
     corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1])
                         for z in (0, last[2])], dtype=np.float64)  # fmt: skip
-    return float(np.sqrt((((corners @ (a - b).T)[:, :3]) ** 2).sum(axis=1)).max())
-
-
-def same_grid(a: OnGrid, b: OnGrid) -> bool:
-    """Whether two volumes (anything with ``.shape`` and ``.affine``) lie on one voxel grid."""
-    if tuple(a.shape[-3:]) != tuple(b.shape[-3:]):
-        return False
-    return corner_distance_mm(_affine(a), _affine(b), a.shape[-3:]) <= SAME_GRID_MM
+    return float(np.sqrt((((corners @ difference.T)[:, :3]) ** 2).sum(axis=1)).max())
 
 
 def require_same_grid(a: OnGrid, b: OnGrid, what: str) -> None:
@@ -171,16 +202,12 @@ def require_same_grid(a: OnGrid, b: OnGrid, what: str) -> None:
             f"{what} are not on one grid: expected the same shape, found {grid(a.shape[-3:])} "
             f"and {grid(b.shape[-3:])}. {remedy}"
         )
-    distance = corner_distance_mm(_affine(a), _affine(b), a.shape[-3:])
+    distance = corner_distance_mm(a.affine, b.affine, a.shape[-3:])
     if not distance <= SAME_GRID_MM:
         raise GeometryError(
             f"{what} are not on one grid: the same corner voxel lies {distance:.3g} mm apart; "
             f"expected at most {SAME_GRID_MM:g} mm. {remedy}"
         )
-
-
-def _affine(volume: OnGrid) -> Affine:
-    return np.asarray(volume.affine, dtype=np.float64)
 
 
 def grid(shape: Sequence[int]) -> str:

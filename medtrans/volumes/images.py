@@ -7,19 +7,24 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from numpy.typing import NDArray
 
 from medtrans.errors import UsageError
-from medtrans.volumes.geometry import LPS_TO_RAS, check_affine
+from medtrans.volumes.geometry import Affine, check_affine
+from medtrans.volumes.voxels import Stored, Voxels
 
 
-def from_image(image: Any) -> MetaTensor:
+def from_image(image: object) -> MetaTensor:
     """Turn an image into a volume.
 
     Parameters
     ----------
     image : MetaTensor, nibabel image, SimpleITK image or (array, affine)
         Three-dimensional; an array is (X, Y, Z) with a voxel-to-RAS affine in mm.
+
+    Returns
+    -------
+    MetaTensor
+        Shape (X, Y, Z), float32; its affine is float64, voxel to RAS mm.
 
     Raises
     ------
@@ -38,48 +43,48 @@ def from_image(image: Any) -> MetaTensor:
     return MetaTensor(voxels, affine=torch.from_numpy(np.array(affine, dtype=np.float64)))
 
 
-def to_image(voxels: NDArray[np.float32], like: Any) -> Any:
-    """Turn voxels (X, Y, Z) on `like`'s grid into an image of `like`'s kind."""
+def to_image(voxels: Voxels, like: object) -> object:
+    """Turn voxels (X, Y, Z) on the grid of `like` into an image of its kind.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z).
+    like
+        An image that `from_image` takes.
+    """
     if isinstance(like, MetaTensor):
         return MetaTensor(torch.from_numpy(voxels), affine=like.affine)
     if isinstance(like, tuple):
         return voxels, np.array(like[1], dtype=np.float64)
     if _library(like) == "nibabel":
         return _nibabel_like(voxels, like)
-    import SimpleITK as sitk
+    from medtrans.volumes import itk
 
-    image = sitk.GetImageFromArray(voxels.transpose(2, 1, 0))
-    image.CopyInformation(like)
-    return image
+    return itk.image_like(voxels, like)
 
 
-def _unpack(image: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _unpack(image: object) -> tuple[Stored, Affine]:
     if isinstance(image, MetaTensor):
         return image.numpy(), np.asarray(image.affine, dtype=np.float64)
     if isinstance(image, tuple) and len(image) == 2:
         return np.asarray(image[0]), np.asarray(image[1], dtype=np.float64)
     if _library(image) == "nibabel":
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        return _unpack_nibabel(image)
     if _library(image) == "SimpleITK":
-        return _unpack_itk(image)
+        from medtrans.volumes import itk
+
+        return itk.voxels_of(image), itk.affine_of(image)
     raise UsageError(
         f"Expected a path, a nibabel or SimpleITK image, or (array, affine); found {type(image)}."
     )
 
 
-def _unpack_itk(image: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    import SimpleITK as sitk
-
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)
-    if image.GetDimension() == 3:
-        affine[:3, :3] = direction * np.array(image.GetSpacing())
-        affine[:3, 3] = image.GetOrigin()
-    voxels = sitk.GetArrayFromImage(image)
-    return voxels.transpose(range(voxels.ndim)[::-1]), LPS_TO_RAS @ affine
+def _unpack_nibabel(image: Any) -> tuple[Stored, Affine]:
+    return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
 
 
-def _nibabel_like(voxels: NDArray[np.float32], like: Any) -> Any:
+def _nibabel_like(voxels: Voxels, like: Any) -> object:
     """Keep affine, qform, sform and units; drop the input's type, scaling and free text."""
     header = like.header.copy()
     header.set_data_dtype(np.float32)
@@ -88,5 +93,5 @@ def _nibabel_like(voxels: NDArray[np.float32], like: Any) -> Any:
     return type(like)(voxels, like.affine, header)
 
 
-def _library(image: Any) -> str:
+def _library(image: object) -> str:
     return type(image).__module__.partition(".")[0]

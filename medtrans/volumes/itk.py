@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK
 
 from medtrans.errors import GeometryError, OutputError
@@ -20,10 +19,16 @@ from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.itk_header import read_header
 from medtrans.volumes.provenance import Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only, require_file, split_suffix
-from medtrans.volumes.voxels import Loaded, to_float32
+from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
+from medtrans.volumes.voxels import Integers, Loaded, Stored, Voxels, to_float32
 
-_OUTPUT_SUFFIXES = (".mha", ".nrrd")
+
+class Placement(NamedTuple):
+    """Where an ITK image lies, in LPS: spacing and origin in mm, direction cosines row by row."""
+
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
 
 
 def read(path: Path, volume: int | None = None) -> Loaded:
@@ -47,7 +52,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
         If the file is damaged, of another kind, or several volumes.
     """
     require_file(path)
-    with own_errors_only(path), _quiet():
+    with unreadable_on_error(path), _quiet():
         header = read_header(path)
         header.verify()
         image = SimpleITK.ReadImage(str(path))
@@ -59,7 +64,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
             )
         stored = SimpleITK.GetArrayViewFromImage(image).T
         stored = _one_volume(stored, volume, path)
-        affine = _affine(image)
+        affine = affine_of(image)
         geometry.check_affine(affine, str(path))
         array, warnings = to_float32(stored, 1.0, 0.0, str(path))
         digest = stream.sha256(path)
@@ -79,34 +84,43 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     return Loaded(array, affine, source, str(stored.dtype))
 
 
-def require_name(path: Path) -> None:
-    """Refuse a name that says another kind of file."""
-    suffix = split_suffix(path)[1]
-    if suffix not in _OUTPUT_SUFFIXES:
-        raise OutputError(
-            f"{path}: expected a name that ends in .mha or .nrrd for ITK output, found "
-            f"{suffix or 'no suffix'!r}. Rename the output."
-        )
-
-
-def write(
-    voxels: npt.NDArray[Any], path: Path, source: Source, affine: Affine, provenance: Provenance
-) -> list[Path]:
+def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) -> list[Path]:
     """Write voxels as ``.mha`` or ``.nrrd``, labelled synthetic, with a JSON sidecar.
 
     An ITK source gives its spacing, origin and direction as they are: MHA repeats them bit for
     bit, NRRD, which stores their product, to within one unit in the last place.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z); integers keep their type, everything else becomes float32.
+    path
+        ``.mha`` or ``.nrrd``.
+    source
+        Whose grid the voxels lie on.
+    provenance
+        The label.
+
+    Returns
+    -------
+    list of Path
+        The image and the sidecar.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written, or cannot hold the grid.
     """
     stem = split_suffix(path)[0]
     data = voxels.astype(np.uint8) if voxels.dtype == np.bool_ else voxels
     data = data if data.dtype.kind in "iu" else data.astype(np.float32)
     image = SimpleITK.GetImageFromArray(data.reshape(source.shape).T, isVector=False)
-    spacing, origin, direction = (
-        source.header if source.kind == "itk" else _from_affine(affine, len(source.shape), path)
-    )
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    image.SetDirection(direction)
+    placement = source.header
+    if not isinstance(placement, Placement):
+        placement = _from_affine(source.affine_matrix, len(source.shape), path)
+    image.SetSpacing(placement.spacing)
+    image.SetOrigin(placement.origin)
+    image.SetDirection(placement.direction)
     image.SetMetaData("Comment", provenance.label())
     sidecar = path.with_name(stem + ".json")
     with replacing(path) as temporary, replacing(sidecar) as label, _quiet():
@@ -121,7 +135,22 @@ def write(
     return [path, sidecar]
 
 
-def decode(content: bytes) -> npt.NDArray[Any]:
+def image_like(voxels: Voxels, like: SimpleITK.Image) -> SimpleITK.Image:
+    """Make an image with the spacing, origin and direction of another.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z).
+    like
+        A 3D image of the same size.
+    """
+    image = SimpleITK.GetImageFromArray(voxels.T)
+    image.CopyInformation(like)
+    return image
+
+
+def decode(content: bytes) -> Integers:
     """Decode the pixels of a DICOM file that holds nothing but pixels.
 
     Parameters
@@ -141,6 +170,22 @@ def decode(content: bytes) -> npt.NDArray[Any]:
     return np.asarray(SimpleITK.GetArrayFromImage(image))
 
 
+def voxels_of(image: SimpleITK.Image) -> Stored:
+    """Copy the voxels of an image; shape as its axes, components first: (X, Y, Z) of a volume."""
+    return np.asarray(SimpleITK.GetArrayFromImage(image).T)
+
+
+def affine_of(image: SimpleITK.Image) -> Affine:
+    """Affine of an image's first three axes: shape (4, 4), voxel to RAS+ mm."""
+    axes = min(image.GetDimension(), 3)
+    direction = np.array(image.GetDirection(), dtype=np.float64)
+    direction = direction.reshape(image.GetDimension(), -1)[:axes, :axes]
+    lps = np.eye(4)
+    lps[:axes, :axes] = direction * np.array(image.GetSpacing()[:axes])
+    lps[:axes, 3] = image.GetOrigin()[:axes]
+    return np.asarray(geometry.LPS_TO_RAS @ lps)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence ITK's own warnings on stderr: they quote the file."""
@@ -152,7 +197,7 @@ def _quiet() -> Iterator[None]:
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _one_volume(stored: npt.NDArray[Any], volume: int | None, path: Path) -> npt.NDArray[Any]:
+def _one_volume(stored: Stored, volume: int | None, path: Path) -> Stored:
     """Pick one of (X, Y, Z, T), or give a 2D image its third axis."""
     count = stored.shape[3] if stored.ndim == 4 else 1
     if (volume is None and count > 1) or (volume is not None and not 0 <= volume < count):
@@ -164,31 +209,18 @@ def _one_volume(stored: npt.NDArray[Any], volume: int | None, path: Path) -> npt
     return stored[..., volume or 0] if stored.ndim == 4 else stored.reshape((*stored.shape, 1)[:3])
 
 
-def _affine(image: SimpleITK.Image) -> Affine:
-    axes = min(image.GetDimension(), 3)
-    direction = np.array(image.GetDirection(), dtype=np.float64)
-    direction = direction.reshape(image.GetDimension(), -1)[:axes, :axes]
-    lps = np.eye(4)
-    lps[:axes, :axes] = direction * np.array(image.GetSpacing()[:axes])
-    lps[:axes, 3] = image.GetOrigin()[:axes]
-    return np.asarray(geometry.LPS_TO_RAS @ lps)
-
-
-_Placement = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
-
-
-def _placement(image: SimpleITK.Image, axes: int) -> _Placement:
+def _placement(image: SimpleITK.Image, axes: int) -> Placement:
     """Spacing, origin and direction of the first `axes` axes."""
     dimension = image.GetDimension()
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:axes, :axes]
-    return (
+    return Placement(
         tuple(image.GetSpacing()[:axes]),
         tuple(image.GetOrigin()[:axes]),
         tuple(direction.ravel().tolist()),
     )
 
 
-def _from_affine(affine: Affine, axes: int, path: Path) -> _Placement:
+def _from_affine(affine: Affine, axes: int, path: Path) -> Placement:
     if geometry.is_sheared(affine) or axes == 2:
         raise OutputError(
             f"{path}: an MHA or NRRD file cannot hold the grid of this input (it is sheared, or "
@@ -200,4 +232,6 @@ def _from_affine(affine: Affine, axes: int, path: Path) -> _Placement:
     direction[:3, :3], origin[:3] = lps[:3, :3] / spacing, lps[:3, 3]
     lengths = np.ones(axes)
     lengths[:3] = spacing
-    return tuple(lengths.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist())
+    return Placement(
+        tuple(lengths.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist())
+    )

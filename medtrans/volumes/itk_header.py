@@ -157,8 +157,8 @@ def _expect(
 ) -> str | None:
     value = fields.get(key)
     if value not in allowed:
-        listed = " or ".join(v for v in allowed if v is not None)
-        raise _damaged(path, f"the header field {key!r} is not {listed}")
+        values = " or ".join(v for v in allowed if v is not None)
+        raise _damaged(path, f"the header field {key!r} is not {values}")
     return value
 
 

@@ -14,23 +14,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header, data_type_codes
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
-from medtrans.errors import GeometryError, OutputError, UnreadableFileError
+from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
 from medtrans.volumes.provenance import Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only, require_file, split_suffix
-from medtrans.volumes.voxels import Loaded, to_float32
+from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
+from medtrans.volumes.voxels import Loaded, Stored, to_float32
 
 # Only these survive into an output: they place the voxels. Free text does not.
 GRID_FIELDS = (
@@ -49,7 +47,7 @@ class _Header:
 
     fields: Nifti1Header
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     offset: int
     affine: Affine
     warnings: tuple[str, ...]
@@ -85,7 +83,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     path, image = _pair(path)
     require_file(path)
     require_file(image)
-    with own_errors_only(path):
+    with unreadable_on_error(path):
         header = _read_header(path, single=path == image)
         index, count = choose_volume(header.shape, volume, path)
         digest = stream.verify(image, header.end)
@@ -108,19 +106,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     return Loaded(array, header.affine, source, str(header.dtype.newbyteorder("=")))
 
 
-def require_name(path: Path) -> None:
-    """Refuse a name that says another kind of file."""
-    suffix = split_suffix(path)[1]
-    if suffix not in (".nii", ".nii.gz", ".hdr", ".img"):
-        raise OutputError(
-            f"{path}: expected a name that ends in .nii.gz, .nii, .hdr or .img for NIfTI output, "
-            f"found {suffix or 'no suffix'!r}. Rename the output."
-        )
-
-
-def write(
-    voxels: npt.NDArray[Any], path: Path, source: Source, affine: Affine, provenance: Provenance
-) -> list[Path]:
+def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) -> list[Path]:
     """Write voxels on the grid of `source`, labelled synthetic, with a JSON sidecar.
 
     Parameters
@@ -132,35 +118,40 @@ def write(
     source
         Whose grid the voxels lie on. A NIfTI source gives its shape, affines, codes and units
         bit for bit; another kind gives its affine as qform and sform.
-    affine
-        Voxel to RAS+ millimetres, used where the source is not NIfTI.
+    provenance
+        The label.
 
     Returns
     -------
     list of Path
         The image (both files of a pair) and the sidecar.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
     """
     stem, suffix = split_suffix(path)
     single = suffix.startswith(".nii")
-    header = _output_header(source, affine, voxels.dtype, single, provenance)
+    header = _output_header(source, voxels.dtype, provenance, single=single)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
     data = _pieces(np.asarray(voxels, dtype=header.get_data_dtype()))
     sidecar = path.with_name(stem + ".json")
     image = path if single else path.with_name(stem + ".img")
-    goals = [image] if single else [image, path.with_name(stem + ".hdr")]
+    outputs = [image] if single else [image, path.with_name(stem + ".hdr")]
     with ExitStack() as stack:
         # Renamed in reverse: the label is in place before the image it labels.
-        temporary = [stack.enter_context(replacing(goal)) for goal in (*goals, sidecar)]
+        temporary = [stack.enter_context(replacing(output)) for output in (*outputs, sidecar)]
         if single:
             _write(temporary[0], chain([block], data), packed=suffix == ".nii.gz")
         else:
             _write(temporary[0], data, packed=False)
             temporary[1].write_bytes(block)
         write_sidecar(temporary[-1], provenance)
-    return [*goals, sidecar]
+    return [*outputs, sidecar]
 
 
-def save_array(path: Path, voxels: npt.NDArray[Any], affine: Affine) -> None:
+def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
     """Write an array that came from no file, such as a phantom, as NIfTI.
 
     Parameters
@@ -171,6 +162,11 @@ def save_array(path: Path, voxels: npt.NDArray[Any], affine: Affine) -> None:
         Shape (X, Y, Z), kept in its own type, with no scaling.
     affine
         Voxel to RAS+ millimetres: becomes qform and sform.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
     header = _new_header(voxels.shape, affine)
     header.set_data_dtype(voxels.dtype)
@@ -186,17 +182,19 @@ def _pair(path: Path) -> tuple[Path, Path]:
     stem, suffix = split_suffix(path)
     if suffix.startswith(".nii") or suffix[:4] not in (".hdr", ".img"):
         return path, path
-    found = []
-    for part in (".hdr", ".img"):
-        plain, packed = path.with_name(stem + part), path.with_name(stem + part + ".gz")
-        found.append(packed if packed.exists() and not plain.exists() else plain)
-    for part_path in found:
-        if path.exists() and not part_path.exists():
+    header, image = (_packed_or_plain(path.with_name(stem + part)) for part in (".hdr", ".img"))
+    for half in (header, image):
+        if path.exists() and not half.exists():
             raise UnreadableFileError(
-                f"{path}: its other half {part_path.name} is missing; a NIfTI pair needs both "
+                f"{path}: its other half {half.name} is missing; a NIfTI pair needs both "
                 "the .hdr and the .img file in one folder. Copy the missing one beside it."
             )
-    return found[0], found[1]
+    return header, image
+
+
+def _packed_or_plain(plain: Path) -> Path:
+    packed = plain.with_name(plain.name + ".gz")
+    return packed if packed.exists() and not plain.exists() else plain
 
 
 def _read_header(path: Path, *, single: bool) -> _Header:
@@ -234,10 +232,10 @@ def _parse(block: bytes, path: Path) -> Nifti1Header:
     )
 
 
-def _dtype(fields: Nifti1Header, path: Path) -> np.dtype[Any]:
+def _dtype(fields: Nifti1Header, path: Path) -> np.dtype[np.generic]:
     code = int(fields["datatype"])
     try:
-        dtype: np.dtype[Any] = fields.get_data_dtype()
+        dtype: np.dtype[np.generic] = fields.get_data_dtype()
         label = str(data_type_codes.label[code])
     except (KeyError, HeaderDataError):
         dtype, label = np.dtype("V1"), "unknown"
@@ -309,7 +307,7 @@ def _qform(fields: Nifti1Header) -> Affine:
         return np.full((4, 4), np.nan)
 
 
-def _load(image: Path, header: _Header, index: int) -> npt.NDArray[Any]:
+def _load(image: Path, header: _Header, index: int) -> Stored:
     shape = (*header.shape[:3], 1)[:3]
     count = int(np.prod(shape, dtype=np.int64)) * header.dtype.itemsize
     content = stream.load(image, header.offset + index * count, count)
@@ -327,9 +325,12 @@ def _grid_only(fields: Nifti1Header, *, picked: bool) -> Nifti1Header:
 
 
 def _output_header(
-    source: Source, affine: Affine, dtype: np.dtype[Any], single: bool, provenance: Provenance
+    source: Source, dtype: np.dtype[np.generic], provenance: Provenance, *, single: bool
 ) -> Nifti1Header:
-    header = source.header.copy() if source.kind == "nifti" else _new_header(source.shape, affine)
+    if isinstance(source.header, Nifti1Header):  # NIfTI-2's is one, too
+        header = source.header.copy()
+    else:
+        header = _new_header(source.shape, source.affine_matrix)
     integer = dtype.kind in "iu" or dtype == np.bool_
     header.set_data_dtype((np.uint8 if dtype == np.bool_ else dtype) if integer else np.float32)
     version = b"2" if isinstance(header, Nifti2Header) else b"1"
@@ -351,7 +352,7 @@ def _new_header(shape: tuple[int, ...], affine: Affine) -> Nifti1Header:
     return header
 
 
-def _pieces(voxels: npt.NDArray[Any]) -> Iterator[bytes]:
+def _pieces(voxels: Stored) -> Iterator[bytes]:
     """Yield the voxels in the file's order, plane by plane: a whole copy may be gigabytes."""
     for plane in np.moveaxis(np.atleast_1d(voxels), -1, 0):
         yield plane.tobytes(order="F")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,17 @@ from medtrans.volumes import geometry
 class Fields(Protocol):
     """A header: values by field name."""
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]: ...
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]: ...
 
 
 def declared_shape(fields: Fields, path: Path) -> tuple[int, ...]:
-    """Shape of 2 to 4 axes that the field dim declares."""
+    """Shape of 2 to 4 axes that the field dim declares.
+
+    Raises
+    ------
+    GeometryError
+        If dim counts other axes, or an axis has no voxel.
+    """
     dims = [int(n) for n in fields["dim"]]
     count = dims[0]
     if not 1 <= count <= 7 or any(n < 1 for n in dims[1 : count + 1]):
@@ -39,7 +45,20 @@ def declared_shape(fields: Fields, path: Path) -> tuple[int, ...]:
 
 
 def voxel_offset(fields: Fields, path: Path, least: int) -> int:
-    """First byte of the voxels, from the field vox_offset; `least` is the header's own end."""
+    """First byte of the voxels, from the field vox_offset.
+
+    Parameters
+    ----------
+    fields, path
+        The header, and its file for the sentence.
+    least
+        The first byte after the header.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is no whole number, lies inside the header, or is above 2 GiB.
+    """
     offset = float(fields["vox_offset"])
     if not np.isfinite(offset) or offset != int(offset) or not least <= offset <= 2**31:
         raise UnreadableFileError(
@@ -50,7 +69,22 @@ def voxel_offset(fields: Fields, path: Path, least: int) -> int:
 
 
 def choose_volume(shape: tuple[int, ...], volume: int | None, path: Path) -> tuple[int, int]:
-    """Index of the volume to read, and how many there are."""
+    """Index of the volume to read, and how many there are.
+
+    Parameters
+    ----------
+    shape
+        2 to 4 axes, the fourth for the volumes.
+    volume
+        Which one is asked for, from 0; None where there should be one only.
+    path
+        The file, for the sentence.
+
+    Raises
+    ------
+    GeometryError
+        If there are several and none is chosen, or there is no such one.
+    """
     count = shape[3] if len(shape) == 4 else 1
     if volume is None and count > 1:
         raise GeometryError(
@@ -66,7 +100,15 @@ def choose_volume(shape: tuple[int, ...], volume: int | None, path: Path) -> tup
 
 
 def scaling(fields: Fields, path: Path) -> tuple[float, float]:
-    """Slope and intercept; the standard says that a slope of 0 means none, as NaN is used."""
+    """Slope and intercept: value = slope x stored + intercept.
+
+    By the standard a slope of 0 means that there is no scaling; writers also use NaN for that.
+
+    Raises
+    ------
+    UnreadableFileError
+        If they are not finite.
+    """
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from medtrans.config.terms import Contrast, Mode
 
 NOT_FOR_DIAGNOSIS = "SYNTHETIC, NOT FOR DIAGNOSIS"
 
@@ -21,12 +23,11 @@ class Provenance:
         Name and hash of the model package.
     task : str
         For instance ``"t1-to-t2"``.
-    source_contrast, target_contrast : str
-        Contrasts as in the task.
+    source_contrast, target_contrast : Contrast
+        As in the task.
     target_kind : {"mr", "ct"}
         ``"ct"`` when the voxels are HU.
-    mode : str
-        ``"fidelity"``, ``"balanced"`` or ``"realistic"``.
+    mode : Mode
     residual_steps, noise_steps, eta, seed
         Settings of the sampler.
     source_sha256 : str
@@ -40,19 +41,19 @@ class Provenance:
     model: str
     model_sha256: str
     task: str
-    source_contrast: str
-    target_contrast: str
+    source_contrast: Contrast
+    target_contrast: Contrast
     target_kind: Literal["mr", "ct"]
-    mode: str
+    mode: Mode
     residual_steps: int
     noise_steps: int
     eta: float
     seed: int
     source_sha256: str
     version: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
-    def sidecar(self) -> dict[str, Any]:
+    def sidecar(self) -> dict[str, object]:
         """Build the entries of the JSON sidecar, CamelCase as BIDS spells them."""
         return {
             "Synthetic": True,
@@ -80,5 +81,5 @@ class Provenance:
 
 
 def write_sidecar(path: Path, provenance: Provenance) -> None:
-    """Write the sidecar of one volume to `path`."""
+    """Write the sidecar of one volume, as JSON, to `path`."""
     path.write_text(json.dumps(provenance.sidecar(), indent=2) + "\n", encoding="utf-8")

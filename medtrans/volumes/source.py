@@ -6,18 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medtrans.config.terms import Kind
-from medtrans.errors import MedtransError, UnreadableFileError
+from medtrans.config.terms import Contrast, Kind
+from medtrans.errors import MedtransError, OutputError, UnreadableFileError
+from medtrans.volumes.geometry import Affine
 
+# Every suffix that is read; of those that end alike, the longer comes first.
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img")
 # Each ITK suffix, with the one-file form that its output takes.
 ITK_OUTPUT = {".mha": ".mha", ".mhd": ".mha", ".nrrd": ".nrrd", ".nhdr": ".nrrd"}
 ITK_SUFFIXES = tuple(ITK_OUTPUT)
 KNOWN_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+# What stands for a volume in a listing of a folder: one file, one volume. A header and its voxels
+# in two files would be counted twice.
+LISTED_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+# Of each kind that is written to one file: its name in a sentence, and what a file may end in.
+OUTPUT_SUFFIXES = {
+    "nifti": ("NIfTI", (".nii.gz", ".nii", ".hdr", ".img")),
+    "itk": ("ITK", (".mha", ".nrrd")),
+}
 READABLE = "NIfTI (.nii, .nii.gz, .hdr/.img), DICOM (a file or a folder), MHA, MHD and NRRD"
 
 
@@ -36,11 +45,11 @@ class Source:
         Voxel to RAS+ millimetres, row by row.
     shape : tuple of int
         Shape on disk: a 2D file stays 2D and a 4D file with one time point stays 4D.
-    header : Any
+    header : object
         What the writer of this kind needs; opaque to everyone else. It holds no free text.
     warnings : tuple of str
         What was odd about the file and what was assumed, one sentence each.
-    contrast : str or None
+    contrast : Contrast or None
         What it shows, as far as its modality, its sequence or its name tells.
     """
 
@@ -49,9 +58,14 @@ class Source:
     sha256: str
     shape: tuple[int, ...]
     affine: tuple[float, ...]
-    header: Any = field(repr=False, compare=False)
+    header: object = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
-    contrast: str | None = None
+    contrast: Contrast | None = None
+
+    @property
+    def affine_matrix(self) -> Affine:
+        """Voxel to RAS+ millimetres, shape (4, 4)."""
+        return np.array(self.affine, dtype=np.float64).reshape(4, 4)
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
@@ -63,12 +77,47 @@ def split_suffix(path: Path) -> tuple[str, str]:
     return path.stem, path.suffix
 
 
+def is_volume_file(path: Path) -> bool:
+    """Whether a file in a folder stands for one volume, by its name: NIfTI, MHA or NRRD."""
+    return split_suffix(path)[1] in LISTED_SUFFIXES
+
+
+def require_suffix(path: Path, kind: str) -> None:
+    """Refuse an output's name that says another kind of file.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    kind
+        A key of `OUTPUT_SUFFIXES`.
+
+    Raises
+    ------
+    OutputError
+        If the name ends otherwise than files of this kind do.
+    """
+    suffix = split_suffix(path)[1]
+    name, allowed = OUTPUT_SUFFIXES[kind]
+    if suffix not in allowed:
+        raise OutputError(
+            f"{path}: expected a name that ends in {', '.join(allowed[:-1])} or {allowed[-1]} for "
+            f"{name} output, found {suffix or 'no suffix'!r}. Rename the output."
+        )
+
+
 def output_path(source: Source, task: str, kind: str | None = None) -> Path:
     """Name a result after its input and the target contrast of the task.
 
-    `kind` is what will be written, by default the source's. ``t1.nii.gz`` becomes
-    ``t1_t2-synthetic.nii.gz`` beside it, a DICOM folder ``study`` becomes the folder
-    ``study_t2-synthetic``, an MHA or NRRD file keeps its suffix.
+    Parameters
+    ----------
+    source
+        The input. ``t1.nii.gz`` gives ``t1_t2-synthetic.nii.gz`` beside it, a DICOM folder
+        ``study`` the folder ``study_t2-synthetic``; an MHA or NRRD file keeps its suffix.
+    task
+        For instance ``"t1-to-t2"``.
+    kind
+        "nifti", "dicom" or "itk": what will be written; by default the source's.
     """
     label = f"_{task.rpartition('-to-')[2]}-synthetic"
     path = source.path.absolute()
@@ -78,7 +127,7 @@ def output_path(source: Source, task: str, kind: str | None = None) -> Path:
 
 
 @contextmanager
-def own_errors_only(path: Path) -> Iterator[None]:
+def unreadable_on_error(path: Path) -> Iterator[None]:
     """Turn whatever a library raises over damaged bytes into `UnreadableFileError`.
 
     The library's message is dropped, not chained: it may quote the header's text, and that
@@ -93,7 +142,7 @@ def own_errors_only(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UnreadableFileError(
             f"{path}: the file cannot be read ({error.strerror or 'input/output error'}). "
-            "Check that it exists, that you may read it, and that the disk is well."
+            "Check that it exists and that you may read it, and check the disk for errors."
         ) from None
     except MemoryError:
         raise UnreadableFileError(
@@ -106,9 +155,14 @@ def own_errors_only(path: Path) -> Iterator[None]:
         ) from None
 
 
-def require_file(path: Path) -> None:
-    """Refuse a path that is not a regular file."""
+def require_there(path: Path) -> None:
+    """Refuse a path where there is nothing; raises `UnreadableFileError`."""
     if not path.exists():
         raise UnreadableFileError(f"{path}: there is no such file or folder. Check the path.")
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path that is not a regular file; raises `UnreadableFileError`."""
+    require_there(path)
     if not path.is_file():
         raise UnreadableFileError(f"{path}: expected a file, found something else. Name one file.")

@@ -16,7 +16,7 @@ PIECE = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 # zlib's names for the two containers of a deflate stream, both with a checksum.
 GZIP, ZLIB = 31, 15
-# Deflate cannot do better than 258 bytes in 2 bits, so more than this is a lie.
+# Deflate cannot do better than 258 bytes in 2 bits, so a header that declares more is wrong.
 MAX_DEFLATE_RATIO = 1032
 _AGAIN = "Copy, download or convert it again."
 
@@ -28,7 +28,13 @@ def is_gzip(path: Path) -> bool:
 
 
 def head(path: Path, count: int) -> bytes:
-    """Return the first `count` bytes of the (inflated) content, fewer if it is shorter."""
+    """Return the first `count` bytes of the (inflated) content, fewer if it is shorter.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the compressed stream is damaged before that.
+    """
     taken = bytearray()
     for piece in _pieces(path, piece=1 << 14):
         taken += piece
@@ -74,6 +80,11 @@ def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> Non
         Length in bytes that the header declares.
     wbits
         `GZIP`, `ZLIB`, or None for plain bytes.
+
+    Raises
+    ------
+    UnreadableFileError
+        As for `verify`.
     """
     stored = path.stat().st_size - start
     if expected > stored * (MAX_DEFLATE_RATIO if wbits else 1):
@@ -82,17 +93,27 @@ def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> Non
         if stored > expected:
             raise _too_long(path, expected)
         return
-    found = 0
+    length = 0
     for piece in _pieces(path, start=start, wbits=wbits):
-        found += len(piece)
-        if found > expected:
+        length += len(piece)
+        if length > expected:
             raise _too_long(path, expected)
-    if found < expected:
-        raise _too_short(path, expected, found)
+    if length < expected:
+        raise _too_short(path, expected, length)
 
 
 def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
-    """Read `count` bytes from `offset` of the (inflated) content of a verified file."""
+    """Read `count` bytes from `offset` of the (inflated) content of a verified file.
+
+    Returns
+    -------
+    array of uint8, shape (count,)
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file has become shorter since.
+    """
     if not is_gzip(path):
         content = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
     else:
@@ -151,9 +172,9 @@ def _inflate(raw: Iterator[bytes], piece: int, wbits: int, path: Path) -> Iterat
         raise UnreadableFileError(f"{path}: the compressed stream ends too early. {_AGAIN}")
 
 
-def _too_short(path: Path, expected: int, found: int) -> UnreadableFileError:
+def _too_short(path: Path, expected: int, length: int) -> UnreadableFileError:
     return UnreadableFileError(
-        f"{path}: the header declares {expected} bytes but the file holds only {found}; "
+        f"{path}: the header declares {expected} bytes but the file holds only {length}; "
         f"it is truncated or its header is damaged. {_AGAIN}"
     )
 

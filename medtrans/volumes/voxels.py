@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,30 @@ from medtrans.volumes.geometry import Affine
 from medtrans.volumes.source import Source
 
 Voxels = npt.NDArray[np.float32]
+"""The voxels of a volume, shape (X, Y, Z), or of one slice of it."""
 Mask = npt.NDArray[np.bool_]
+"""One yes or no for each voxel."""
+Stored = npt.NDArray[np.generic]
+"""Voxels in the type of a file or of another library's image."""
+Integers = npt.NDArray[np.integer]
+"""Pixels as DICOM stores them."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A volume as read: voxels (X, Y, Z), affine to RAS+ mm, origin, and stored type."""
+    """A volume as read.
+
+    Attributes
+    ----------
+    voxels : float32 array (X, Y, Z)
+        In the file's own axis order.
+    affine : float64 array (4, 4)
+        Voxel to RAS+ mm.
+    source : Source
+        Where it came from.
+    dtype : str
+        The type on disk.
+    """
 
     voxels: Voxels
     affine: Affine
@@ -32,7 +49,7 @@ class Loaded:
 
 
 def to_float32(
-    stored: npt.NDArray[Any], slope: float, intercept: float, where: str
+    stored: Stored, slope: float, intercept: float, where: str
 ) -> tuple[Voxels, list[str]]:
     """Scale stored numbers in float64 and round once; replace NaN and infinity by 0.
 

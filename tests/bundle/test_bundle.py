@@ -40,7 +40,7 @@ from medtrans.networks.binding import noise_predictor, residual_predictor
 from medtrans.networks.unet import residual_network
 from medtrans.package.bundle_files import Documents
 from medtrans.package.folder import find_package, shipped_models
-from medtrans.package.store import export_package, load_package, save_package
+from medtrans.package.store import TrainedModel, export_package, load_package, save_package
 from medtrans.training.parallel import Group
 from medtrans.training.run import TrainingPlan, summarise, train
 from tests import helpers
@@ -519,16 +519,15 @@ class TestExport:
         assert (tmp_path / "kept.txt").exists()
 
     def test_card_can_be_given_to_save_package(self, tmp_path: Path, pipeline: Pipeline) -> None:
-        save_package(
-            tmp_path / "m",
+        model = TrainedModel(
             pipeline=pipeline,
             profiles={"t2": helpers.Profile(0, 1)},
             residual=residual_network(pipeline, 0).state_dict(),
             noise=None,
             masked_background=False,
             training={},
-            card="# By hand\n",
         )
+        save_package(tmp_path / "m", model, Documents(card="# By hand\n"))
         assert (tmp_path / "m" / "docs" / "README.md").read_text() == "# By hand\n"
 
     def test_default_card_says_what_is_known(self, random_model: Path) -> None:

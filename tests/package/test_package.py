@@ -20,7 +20,7 @@ from medtrans.config.terms import Task
 from medtrans.errors import PackageError
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.folder import find_package, read_metadata
-from medtrans.package.store import load_package, save_package
+from medtrans.package.store import TrainedModel, load_package, save_package
 from medtrans.preprocessing.intensity import Profile
 from tests import helpers
 
@@ -53,8 +53,7 @@ class TestRoundTrip:
         networks = [
             helpers.randomise(make(pipeline, 0), 3) for make in (residual_network, noise_network)
         ]
-        save_package(
-            tmp_path / "brain",
+        model = TrainedModel(
             pipeline=pipeline,
             profiles={"t2": Profile(-3.5, 812.25)},
             residual=networks[0].state_dict(),
@@ -62,6 +61,7 @@ class TestRoundTrip:
             masked_background=True,
             training={"seed": 7},
         )
+        save_package(tmp_path / "brain", model)
         loaded = load_package(tmp_path / "brain")
         assert loaded.name == "brain"
         assert loaded.pipeline == pipeline

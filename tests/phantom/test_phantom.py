@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medtrans.phantom.heads import (
     TISSUES,
     Phantom,
     PulseSequence,
+    ScanProtocol,
     Tissue,
     make_subject,
     signal,
@@ -25,15 +27,18 @@ from medtrans.phantom.heads import (
 )
 from medtrans.volumes import nifti
 
-SMALL = {"shape": (32, 40, 16), "spacing_mm": (6.0, 5.6, 12.0)}
+TINY = ScanProtocol(shape=(2, 2, 2))
 WITH_LESION = 0  # a subject of seed 1 that has one
+
+
+def small(contrasts: Sequence[str] = ("t1", "t2"), **options: Any) -> ScanProtocol:
+    return ScanProtocol(contrasts, shape=(32, 40, 16), spacing_mm=(6.0, 5.6, 12.0), **options)
 
 
 @pytest.fixture(scope="module")
 def head() -> Phantom:
-    return make_subject(
-        1, WITH_LESION, shape=(64, 75, 64), spacing_mm=(3.0, 3.0, 3.0), contrasts=CONTRASTS
-    )
+    protocol = ScanProtocol(CONTRASTS, shape=(64, 75, 64), spacing_mm=(3.0, 3.0, 3.0))
+    return make_subject(1, WITH_LESION, protocol)
 
 
 def level(head: Phantom, contrast: str, tissue: str) -> float:
@@ -104,7 +109,8 @@ def test_mr_is_a_magnitude_in_scanner_units(head: Phantom) -> None:
 
 
 def test_air_noise_is_rician() -> None:
-    corner = make_subject(3, 0, shape=(30, 30, 30), spacing_mm=(20.0, 1.0, 1.0), contrasts=["t2"])
+    protocol = ScanProtocol(["t2"], shape=(30, 30, 30), spacing_mm=(20.0, 1.0, 1.0))
+    corner = make_subject(3, 0, protocol)
     noise = corner.images["t2"][:4]
     assert noise.mean() / noise.std() == pytest.approx(math.sqrt(math.pi / (4 - math.pi)), rel=0.05)
 
@@ -113,35 +119,35 @@ def test_air_noise_is_rician() -> None:
 
 
 def test_the_same_arguments_make_the_same_subject() -> None:
-    first, again = make_subject(7, 2, **SMALL), make_subject(7, 2, **SMALL)
+    first, again = make_subject(7, 2, small()), make_subject(7, 2, small())
     assert first.labels.tobytes() == again.labels.tobytes()
     for contrast in ("t1", "t2"):
         assert first.images[contrast].tobytes() == again.images[contrast].tobytes()
 
 
 def test_seed_and_index_each_make_another_head() -> None:
-    labels = [make_subject(*key, **SMALL).labels for key in ((0, 0), (0, 1), (1, 0))]
+    labels = [make_subject(*key, small()).labels for key in ((0, 0), (0, 1), (1, 0))]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert 0.02 < np.mean(labels[a] != labels[b]) < 0.6
 
 
 def test_a_contrast_does_not_depend_on_its_company() -> None:
-    together = make_subject(0, 0, contrasts=("ct", "t1", "t2"), **SMALL)
+    together = make_subject(0, 0, small(("ct", "t1", "t2")))
     for contrast in ("t2", "ct"):
-        alone = make_subject(0, 0, contrasts=(contrast,), **SMALL)
+        alone = make_subject(0, 0, small((contrast,)))
         assert np.array_equal(alone.images[contrast], together.images[contrast])
         assert np.array_equal(alone.labels, together.labels)
 
 
 def test_mr_is_another_acquisition_of_t1() -> None:
-    images = make_subject(0, 0, contrasts=("t1", "mr"), **SMALL).images
+    images = make_subject(0, 0, small(("t1", "mr"))).images
     assert not np.array_equal(images["t1"], images["mr"])
     assert np.corrcoef(images["t1"].ravel(), images["mr"].ravel())[0, 1] > 0.95
 
 
 def test_the_head_does_not_depend_on_the_grid() -> None:
-    fine = make_subject(0, 0, shape=(41, 49, 41), spacing_mm=(4.0, 4.0, 4.0))
-    coarse = make_subject(0, 0, shape=(21, 25, 21), spacing_mm=(8.0, 8.0, 8.0))
+    fine = make_subject(0, 0, ScanProtocol(shape=(41, 49, 41), spacing_mm=(4.0, 4.0, 4.0)))
+    coarse = make_subject(0, 0, ScanProtocol(shape=(21, 25, 21), spacing_mm=(8.0, 8.0, 8.0)))
     assert np.mean(fine.labels[::2, ::2, ::2] == coarse.labels) > 0.999
 
 
@@ -150,7 +156,7 @@ def test_the_head_does_not_depend_on_the_grid() -> None:
 
 @pytest.mark.parametrize("shape", [(32, 40, 16), (20, 20, 1), (1, 1, 1)])
 def test_any_grid_works_and_is_centred(shape: tuple[int, int, int]) -> None:
-    phantom = make_subject(0, 0, shape=shape, spacing_mm=(3.0, 2.0, 5.0))
+    phantom = make_subject(0, 0, ScanProtocol(shape=shape, spacing_mm=(3.0, 2.0, 5.0)))
     assert phantom.images["t1"].shape == phantom.labels.shape == shape
     assert phantom.images["t1"].dtype == np.float32
     assert phantom.labels.dtype == np.uint8
@@ -170,17 +176,14 @@ def test_every_tissue_is_there(head: Phantom) -> None:
 
 
 def test_some_subjects_have_a_lesion_and_some_none() -> None:
-    has = [
-        (make_subject(1, i, contrasts=("ct",), **SMALL).labels >= LABELS["oedema"]).any()
-        for i in range(6)
-    ]
+    has = [(make_subject(1, i, small(("ct",))).labels >= LABELS["oedema"]).any() for i in range(6)]
     assert has[WITH_LESION]
     assert not all(has)
 
 
 def test_skull_stripping_only_takes_away() -> None:
-    whole = make_subject(0, 0, contrasts=("t1", "ct"), **SMALL)
-    bare = make_subject(0, 0, contrasts=("t1", "ct"), skull_stripped=True, **SMALL)
+    whole = make_subject(0, 0, small(("t1", "ct")))
+    bare = make_subject(0, 0, small(("t1", "ct"), skull_stripped=True))
     brain = bare.labels != LABELS["air"]
     assert 0.1 < brain.mean() < 0.5
     assert not np.isin(bare.labels, [LABELS["bone"], LABELS["scalp"]]).any()
@@ -203,7 +206,7 @@ def test_skull_stripping_only_takes_away() -> None:
 )
 def test_what_cannot_be_made(seed: int, index: int, options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(UsageError, match=fragment):
-        make_subject(seed, index, **options)
+        make_subject(seed, index, ScanProtocol(**options))
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -229,10 +232,9 @@ def test_a_cohort_is_written_with_its_manifest(tmp_path: Path, saved: Saved) -> 
     csv = write_subjects(
         tmp_path / "new" / "cohort",
         3,
-        contrasts=("t1", "ct"),
+        small(("t1", "ct")),
         seed=5,
         on_subject=lambda *call: calls.append(call),
-        **SMALL,
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
     manifest = Manifest.read(csv)
@@ -242,7 +244,7 @@ def test_a_cohort_is_written_with_its_manifest(tmp_path: Path, saved: Saved) -> 
         ["sub-003"],
     ]
     assert {entry.path for entry in manifest.entries()} == set(saved)
-    made = make_subject(5, 1, contrasts=("t1", "ct"), **SMALL)
+    made = make_subject(5, 1, small(("t1", "ct")))
     array, affine = saved[tmp_path / "new" / "cohort" / "sub-002" / "ct.nii.gz"]
     assert array.dtype == np.int16
     assert np.array_equal(array, made.images["ct"])
@@ -254,18 +256,18 @@ def test_a_cohort_is_written_with_its_manifest(tmp_path: Path, saved: Saved) -> 
 )
 @pytest.mark.usefixtures("saved")
 def test_splits_by_subject(tmp_path: Path, count: int, splits: tuple[int, int, int]) -> None:
-    csv = write_subjects(tmp_path, count, shape=(2, 2, 2))
+    csv = write_subjects(tmp_path, count, TINY)
     manifest = Manifest.read(csv)
     assert tuple(len(manifest.subjects(s)) for s in ("train", "val", "test")) == splits
 
 
 @pytest.mark.usefixtures("saved")
 def test_a_cohort_that_is_stopped_has_no_manifest(tmp_path: Path) -> None:
-    def stop(done: int, wanted: int) -> None:
+    def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_subjects(tmp_path, 2, shape=(2, 2, 2), on_subject=stop)
+        write_subjects(tmp_path, 2, TINY, on_subject=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["sub-001"]
 
 
@@ -274,13 +276,13 @@ def test_a_cohort_that_cannot_be_written(tmp_path: Path) -> None:
         write_subjects(tmp_path, 0)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
-        write_subjects(tmp_path / "file", 1, shape=(2, 2, 2))
+        write_subjects(tmp_path / "file", 1, TINY)
 
 
 @pytest.mark.skipif(not hasattr(nifti, "save_array"), reason="nothing writes arrays yet")
 def test_the_files_hold_the_subject(tmp_path: Path) -> None:
-    csv = write_subjects(tmp_path, 1, contrasts=("t1", "ct"), **SMALL)
-    made = make_subject(0, 0, contrasts=("t1", "ct"), **SMALL)
+    csv = write_subjects(tmp_path, 1, small(("t1", "ct")))
+    made = make_subject(0, 0, small(("t1", "ct")))
     for entry in Manifest.read(csv).entries():
         loaded = nifti.read(entry.path)
         assert np.array_equal(loaded.voxels, made.images[entry.contrast])

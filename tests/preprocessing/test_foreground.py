@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from medtrans.errors import FileError
-from medtrans.phantom.heads import LABELS, make_subject
+from medtrans.phantom.heads import LABELS, ScanProtocol, make_subject
 from medtrans.preprocessing.foreground import constant_background, dilate, find_foreground
 from medtrans.volumes import read_volume
 from tests import helpers
@@ -37,9 +37,7 @@ class TestMaskedBackground:
         assert np.array_equal(find_foreground(image.astype(np.float32)), tissue)
 
     def test_phantom(self) -> None:
-        phantom = make_subject(
-            1, 0, shape=helpers.SHAPE, spacing_mm=helpers.SPACING_MM, skull_stripped=True
-        )
+        phantom = make_subject(1, 0, helpers.small_scan())
         mask = find_foreground(phantom.images["t1"])
         inside = phantom.labels != LABELS["air"]
         assert mask[inside].mean() > 0.97
@@ -57,7 +55,8 @@ class TestMaskedBackground:
 
 class TestWholeHead:
     def test_air_noise_is_background(self) -> None:
-        phantom = make_subject(2, 0, shape=(44, 54, 48), spacing_mm=(4.0, 4.0, 4.0))
+        protocol = ScanProtocol(shape=(44, 54, 48), spacing_mm=(4.0, 4.0, 4.0))
+        phantom = make_subject(2, 0, protocol)
         image = phantom.images["t1"].astype(np.float32)
         image += np.random.default_rng(0).random(image.shape, dtype=np.float32)
         assert constant_background(image) is None

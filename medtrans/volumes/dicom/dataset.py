@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydicom import config, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -31,6 +29,7 @@ from pydicom.uid import (
 from medtrans.errors import UnreadableFileError
 from medtrans.volumes import geometry
 from medtrans.volumes.dicom.codestream import codestream_size
+from medtrans.volumes.voxels import Integers
 
 __all__ = ["Dataset", "new_uid", "parse", "pixels", "quiet", "spell", "to_bytes"]
 
@@ -64,10 +63,22 @@ def spell(keyword: str) -> str:
 
 
 def parse(path: Path, *, with_pixels: bool = False) -> tuple[Dataset, str]:
-    """Read one DICOM file into a data set and the hash of its bytes.
+    """Read one DICOM file into a data set and the SHA-256 of its bytes.
 
-    The bytes are read first, so a length that lies in an element cannot make pydicom ask for
+    The bytes are read first, so that a wrong length in an element cannot make pydicom ask for
     more than the file holds.
+
+    Parameters
+    ----------
+    path
+        A DICOM file, with or without preamble and meta header.
+    with_pixels
+        Whether to keep the pixel data, which are not decoded here.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file, or what it inflates to, is larger than `geometry.MAX_BYTES`.
     """
     if path.stat().st_size > geometry.MAX_BYTES:
         raise UnreadableFileError(
@@ -103,8 +114,15 @@ def _check_deflated(path: Path, content: bytes) -> None:
         )
 
 
-def pixels(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
+def pixels(dataset: Dataset, path: Path) -> Integers:
     """Decode the stored integers of every frame.
+
+    Parameters
+    ----------
+    dataset
+        As `parse` gives it, with its pixels, of one sample a pixel.
+    path
+        Where it came from, for the sentence.
 
     Returns
     -------
@@ -136,7 +154,7 @@ def pixels(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
     return _stored_bits(array, int(dataset.BitsStored), bool(dataset.PixelRepresentation))
 
 
-def _decode(dataset: Dataset, syntax: str, path: Path) -> npt.NDArray[Any]:
+def _decode(dataset: Dataset, syntax: str, path: Path) -> Integers:
     if syntax in _UNCOMPRESSED:
         return np.asarray(pixel_array(dataset, raw=True))
     frames = _codestreams(dataset, path)
@@ -166,11 +184,11 @@ def _codestreams(dataset: Dataset, path: Path) -> list[bytes]:
     frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
     declared = (int(dataset.Rows), int(dataset.Columns))
     for frame in frames:
-        found = codestream_size(frame)
-        if len(frames) != count or found not in (None, declared):
+        size = codestream_size(frame)
+        if len(frames) != count or size not in (None, declared):
             raise UnreadableFileError(
                 f"{path}: {spell('PixelData')} hold {len(frames)} frame(s) of "
-                f"{geometry.grid(found or declared)} pixels; expected {count} of "
+                f"{geometry.grid(size or declared)} pixels; expected {count} of "
                 f"{geometry.grid(declared)}. The file is damaged: export it again."
             )
     return frames
@@ -199,7 +217,7 @@ def _pixels_only(dataset: Dataset, frames: list[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _stored_bits(array: npt.NDArray[Any], stored: int, signed: bool) -> npt.NDArray[Any]:
+def _stored_bits(array: Integers, stored: int, signed: bool) -> Integers:
     """Drop what old files keep above BitsStored (overlays), and extend the sign."""
     shift = array.dtype.itemsize * 8 - stored
     if shift <= 0:

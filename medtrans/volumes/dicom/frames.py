@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from medtrans.config.terms import Contrast
 from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import contrast, geometry
 from medtrans.volumes.dicom.dataset import Dataset, spell
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
-MODALITIES = {
+MODALITIES: dict[str, Literal["MR", "CT"]] = {
     MR: "MR", "1.2.840.10008.5.1.4.1.1.4.1": "MR", "1.2.840.10008.5.1.4.1.1.4.4": "MR",
     CT: "CT", "1.2.840.10008.5.1.4.1.1.2.1": "CT", "1.2.840.10008.5.1.4.1.1.2.2": "CT",
 }  # fmt: skip
@@ -43,8 +44,6 @@ SPLIT_KEYWORDS = (
 B_VALUE = ("(0018,9087) DiffusionBValue or the vendor's own tag", "b-value")
 _PRIVATE_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))
 
-_Item: TypeAlias = Dataset
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -54,12 +53,19 @@ class Frame:
     ----------
     path, index
         The file, and the frame in it counted from 0.
-    position, orientation, pixel_spacing
-        As text, exactly as stored, so that a derived image repeats them exactly.
+    instance_uid, class_uid
+        SOP Instance UID and SOP Class UID.
+    position, orientation, pixel_spacing, thickness
+        In mm or as cosines, LPS; as text, exactly as stored, so that a derived image repeats them
+        exactly.
     slope, intercept
         value = slope x stored + intercept.
+    matrix
+        Rows, columns, bits allocated, bits stored, and 1 where the pixels are signed.
+    padding
+        Lowest and highest stored number that marks pixels outside the image; None without any.
     keys
-        What may tell volumes of one series apart.
+        What may tell volumes of one series apart: (attribute, words for it) to its value.
     """
 
     path: Path
@@ -95,7 +101,19 @@ def instance_uid(dataset: Dataset) -> str:
 
 
 def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
-    """Read the frames of one data set (its pixels are not needed).
+    """Read the frames of one data set.
+
+    Parameters
+    ----------
+    dataset
+        Classic or enhanced; its pixels are not needed.
+    path
+        Where it came from.
+
+    Returns
+    -------
+    list of Frame
+        In the order of the data set: one of a classic image, one a frame of an enhanced one.
 
     Raises
     ------
@@ -127,7 +145,22 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
 
 
 def check_image(dataset: Dataset, path: Path) -> None:
-    """Refuse what is not a plain grey-scale MR or CT image plane."""
+    """Refuse what is not a plain grey-scale MR or CT image plane.
+
+    Parameters
+    ----------
+    dataset
+        Its pixels are not needed.
+    path
+        Where it came from, for the sentence.
+
+    Raises
+    ------
+    UnreadableFileError
+        Another kind of image, colour, inverted grey values, or no linear rescale.
+    GeometryError
+        A localizer or a mosaic.
+    """
     uid = class_uid(dataset)
     if uid not in MODALITIES:
         name = getattr(dataset.get("SOPClassUID"), "name", None) or "none"
@@ -164,14 +197,14 @@ def check_image(dataset: Dataset, path: Path) -> None:
             )
 
 
-def contrast_of(dataset: Dataset) -> str | None:
+def contrast_of(dataset: Dataset) -> Contrast | None:
     """Tell the contrast from the sequence, or else from the series' own name for it.
 
     The name is only matched against known words, never repeated.
     """
     modality = MODALITIES.get(class_uid(dataset))
     if modality != "MR":
-        return modality.lower() if modality else None
+        return "ct" if modality == "CT" else None
     groups = [
         *(dataset.get("PerFrameFunctionalGroupsSequence") or [])[:1],
         *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
@@ -216,7 +249,7 @@ def _matrix(dataset: Dataset, path: Path) -> tuple[int, int, int, int, int]:
     return rows, columns, allocated, stored, sign
 
 
-def _frame(dataset: Dataset, items: list[_Item], index: int, path: Path) -> Frame:
+def _frame(dataset: Dataset, items: list[Dataset], index: int, path: Path) -> Frame:
     modality = MODALITIES[class_uid(dataset)]
     slope, intercept = (
         _rescale(dataset, items, keyword, modality, path)
@@ -239,7 +272,7 @@ def _frame(dataset: Dataset, items: list[_Item], index: int, path: Path) -> Fram
     )
 
 
-def _macros(groups: list[Dataset]) -> list[_Item]:
+def _macros(groups: list[Dataset]) -> list[Dataset]:
     """Every first item of every functional group: where an enhanced image keeps its values."""
     return [
         element.value[0]
@@ -249,7 +282,7 @@ def _macros(groups: list[Dataset]) -> list[_Item]:
     ]
 
 
-def _find(items: list[_Item], keyword: str) -> object:
+def _find(items: list[Dataset], keyword: str) -> object:
     for item in items:
         value = item.get(keyword)
         if value is not None and value != "":
@@ -257,7 +290,7 @@ def _find(items: list[_Item], keyword: str) -> object:
     return None
 
 
-def _need(dataset: Dataset, items: list[_Item], keyword: str, path: Path) -> str:
+def _need(dataset: Dataset, items: list[Dataset], keyword: str, path: Path) -> str:
     value = _find([*items, dataset], keyword)
     if value is None:
         raise UnreadableFileError(
@@ -268,7 +301,7 @@ def _need(dataset: Dataset, items: list[_Item], keyword: str, path: Path) -> str
 
 
 def _decimals(
-    dataset: Dataset, items: list[_Item], keyword: str, count: int, path: Path
+    dataset: Dataset, items: list[Dataset], keyword: str, count: int, path: Path
 ) -> tuple[str, ...]:
     _need(dataset, items, keyword, path)
     values = tuple(str(v) for v in _values(_find([*items, dataset], keyword)))
@@ -281,7 +314,7 @@ def _decimals(
 
 
 def _rescale(
-    dataset: Dataset, items: list[_Item], keyword: str, modality: str, path: Path
+    dataset: Dataset, items: list[Dataset], keyword: str, modality: str, path: Path
 ) -> float:
     value = _find([*items, dataset], keyword)
     if value is None and modality == "CT":
@@ -310,7 +343,7 @@ def _padding(dataset: Dataset) -> tuple[int, int] | None:
     return min(low, high), max(low, high)
 
 
-def _keys(dataset: Dataset, items: list[_Item]) -> dict[tuple[str, str], str | float]:
+def _keys(dataset: Dataset, items: list[Dataset]) -> dict[tuple[str, str], str | float]:
     """Values that may tell volumes apart; text is kept only as a number or a code string."""
     keys: dict[tuple[str, str], str | float] = {}
     b_value = _b_value(dataset, items)
@@ -324,7 +357,7 @@ def _keys(dataset: Dataset, items: list[_Item]) -> dict[tuple[str, str], str | f
     return keys
 
 
-def _b_value(dataset: Dataset, items: list[_Item]) -> float | None:
+def _b_value(dataset: Dataset, items: list[Dataset]) -> float | None:
     value = _find([*items, dataset], "DiffusionBValue")
     if value is not None:
         return float(str(value))

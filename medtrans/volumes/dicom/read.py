@@ -1,52 +1,23 @@
-"""A DICOM file or folder to one volume: find the series, split it, stack it, scale it."""
+"""A DICOM series to one volume: split it, stack it, scale it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
+from medtrans.volumes.contrast import LOWEST_STORED_HU
 from medtrans.volumes.dicom import stack
 from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
-from medtrans.volumes.dicom.frames import (
-    MODALITIES,
-    Frame,
-    class_uid,
-    contrast_of,
-    floats,
-    frames_of,
-)
-from medtrans.volumes.source import Source, own_errors_only, require_file
-from medtrans.volumes.voxels import Loaded, Voxels
-
-MAX_FILES = 100_000
-AIR_HU = -1024.0
-_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-
-
-@dataclass(frozen=True)
-class Series:
-    """Files of one series, with what a person needs to choose it; no free text."""
-
-    uid: str
-    number: str
-    modality: str
-    contrast: str | None
-    files: tuple[Path, ...]
-
-    def line(self) -> str:
-        """One line of the list that a person chooses from."""
-        number = f"{self.number}: " if self.number else ""
-        kind = f"{self.modality} {self.contrast or ''}".strip()
-        return f"{number}{kind}, {len(self.files)} file(s), {self.uid or 'no UID'}"
-
+from medtrans.volumes.dicom.frames import MODALITIES, Frame, floats, frames_of
+from medtrans.volumes.dicom.series import Series, choose_series
+from medtrans.volumes.source import Source, unreadable_on_error
+from medtrans.volumes.voxels import Integers, Loaded, Voxels
 
 # All that is kept of a header: whose study it is, where the patient lay, and how lossy it is.
 # Nothing here is a description.
@@ -67,101 +38,11 @@ class DicomHeader:
     frames: tuple[Frame, ...]
     study: Dataset
 
-
-def list_series(path: Path) -> list[Series]:
-    """Find every image series in a file or folder, nested folders included.
-
-    Raises
-    ------
-    UnreadableFileError
-        If there is none, or a DICOM file in it is damaged.
-    """
-    found: dict[str, list[tuple[Path, Dataset]]] = {}
-    for file in _files(path):
-        with own_errors_only(file), quiet():
-            dataset = _image(file, named=file == path)
-            if dataset is not None:
-                uid = str(dataset.get("SeriesInstanceUID") or "")
-                found.setdefault(uid, []).append((file, dataset))
-    if not found:
-        raise UnreadableFileError(
-            f"{path}: expected DICOM images in the folder, found none. Name a folder with a "
-            "series, or a file."
-        )
-    with own_errors_only(path), quiet():
-        series = [_series(uid, members) for uid, members in found.items()]
-    return sorted(series, key=lambda s: (s.number.zfill(8), s.uid))
-
-
-def _series(uid: str, members: list[tuple[Path, Dataset]]) -> Series:
-    first = members[0][1]
-    return Series(
-        uid=uid,
-        number=str(first.get("SeriesNumber") or ""),
-        modality=MODALITIES.get(class_uid(first), "not MR or CT"),
-        contrast=contrast_of(first),
-        files=tuple(file for file, _ in members),
-    )
-
-
-def _files(path: Path) -> Iterable[Path]:
-    if not path.is_dir():
-        require_file(path)
-        return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    if len(files) > MAX_FILES:
-        raise UnreadableFileError(
-            f"{path}: the folder holds {len(files)} files; expected at most {MAX_FILES}. Name the "
-            "folder of one study or series."
-        )
-    return files
-
-
-def _image(file: Path, *, named: bool) -> Dataset | None:
-    """Header of a DICOM image; None for any other file, unless that file was named."""
-    with file.open("rb") as handle:
-        marked = handle.read(132)[128:] == b"DICM"
-    if not marked and not named and file.stat().st_size > geometry.MAX_BYTES:
-        return None
-    dataset = None
-    try:
-        dataset, _ = parse(file)
-        uid = class_uid(dataset)
-    except Exception:
-        if marked or named:
-            raise
-        return None
-    if not uid and (marked or named):
-        raise UnreadableFileError(
-            f"{file}: {spell('SOPClassUID')} is missing; the file is truncated or no DICOM image. "
-            "Copy or export it again."
-        )
-    is_image = uid in MODALITIES or "Rows" in dataset
-    if uid in MODALITIES and "Rows" not in dataset:
-        raise UnreadableFileError(
-            f"{file}: {spell('Rows')} is missing; the file is truncated. Copy or export it again."
-        )
-    return dataset if is_image and uid and uid != _MEDIA_DIRECTORY else None
-
-
-def pick(path: Path, wanted: str | None) -> Series:
-    """Choose one series of a folder by number or UID.
-
-    Raises
-    ------
-    GeometryError
-        If several match, or none; the sentence lists what there is.
-    """
-    series = list_series(path)
-    matches = [s for s in series if wanted is None or wanted in (s.uid, s.number)]
-    if len(matches) == 1:
-        return matches[0]
-    lines = "".join(f"\n  {s.line()}" for s in series)
-    what = "one series" if wanted is None else f"one series {wanted!r}"
-    raise GeometryError(
-        f"{path}: expected {what}, found {len(matches)}. Choose with --series NUMBER or UID "
-        f"from:{lines}"
-    )
+    @classmethod
+    def of(cls, source: Source) -> DicomHeader:
+        """Return the header that `read` left in a source of kind "dicom"."""
+        assert isinstance(source.header, cls), source.kind
+        return source.header
 
 
 def read(path: Path, series: str | None = None, volume: int | None = None) -> Loaded:
@@ -186,11 +67,11 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     UnreadableFileError, GeometryError
         With the tag, the value found and what to do.
     """
-    chosen = pick(path, series)
+    chosen = choose_series(path, series)
     frames, study = _frames(chosen)
     where = _where(path, chosen)
     frames = _one_volume(frames, volume, where)
-    with own_errors_only(path):
+    with unreadable_on_error(path):
         sorted_stack = stack.build(
             np.array([floats(f.position) for f in frames]),
             floats(frames[0].orientation),
@@ -228,7 +109,7 @@ def _frames(series: Series) -> tuple[list[Frame], Dataset]:
     frames: list[Frame] = []
     study = Dataset()
     for file in series.files:
-        with own_errors_only(file), quiet():
+        with unreadable_on_error(file), quiet():
             dataset, _ = parse(file)
             for keyword in KEPT if not frames else ():
                 if keyword in dataset:
@@ -293,13 +174,13 @@ def _split(
         if once_each and len(parts) == count:
             values = sorted(parts, key=lambda v: (isinstance(v, str), v))
             if volume is None:
-                listed = ", ".join(f"{i}: {_spell(v)}" for i, v in enumerate(values))
+                choices = ", ".join(f"{i}: {_spell(v)}" for i, v in enumerate(values))
                 if "Time" in key[0] and "time of" in key[1]:  # says when somebody was scanned
-                    listed = f"0 to {count - 1}"
+                    choices = f"0 to {count - 1}"
                 raise GeometryError(
                     f"{where}: expected one volume, found {count} at each of {len(groups)} "
                     f"positions, told apart by the {key[1]}, {key[0]}. Pick one with --volume "
-                    f"({listed})."
+                    f"({choices})."
                 )
             return [parts[value] for value in values]
     crowded = next(i for i, g in enumerate(groups) if len(g) == count)
@@ -323,7 +204,7 @@ def _voxels(frames: list[Frame]) -> tuple[Voxels, str, int]:
     padded = 0
     by_file = sorted(enumerate(frames), key=lambda pair: str(pair[1].path))
     for file, members in groupby(by_file, key=lambda pair: pair[1].path):
-        with own_errors_only(file), quiet():
+        with unreadable_on_error(file), quiet():
             dataset, digest = parse(file, with_pixels=True)
             again = {frame.index: frame for frame in frames_of(dataset, file)}
             stored = pixels(dataset, file)
@@ -339,12 +220,12 @@ def _voxels(frames: list[Frame]) -> tuple[Voxels, str, int]:
     return voxels, hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(), padded
 
 
-def _scaled(stored: npt.NDArray[np.integer], frame: Frame) -> tuple[Voxels, int]:
-    """Rescale one plane; CT padding, which is no HU value, becomes air."""
+def _scaled(stored: Integers, frame: Frame) -> tuple[Voxels, int]:
+    """Rescale one plane; CT padding below all stored HU becomes the lowest of them."""
     plane = stored.astype(np.float64) * frame.slope + frame.intercept
     if frame.padding is None or MODALITIES[frame.class_uid] != "CT":
         return plane.astype(np.float32), 0
     low, high = frame.padding
-    outside = (stored >= low) & (stored <= high) & (plane < AIR_HU)
-    plane[outside] = AIR_HU
+    outside = (stored >= low) & (stored <= high) & (plane < LOWEST_STORED_HU)
+    plane[outside] = LOWEST_STORED_HU
     return plane.astype(np.float32), int(outside.sum())

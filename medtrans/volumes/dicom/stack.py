@@ -27,7 +27,13 @@ class Stack:
 
 
 def normal(orientation: Floats) -> Floats:
-    """Return the unit normal of a slice from its six direction cosines (row, then column)."""
+    """Return the unit normal of a slice, shape (3,), LPS.
+
+    Parameters
+    ----------
+    orientation
+        Six direction cosines, of the rows and then of the columns (PS3.3 C.7.6.2.1.1).
+    """
     cross = np.cross(orientation[:3], orientation[3:])
     return np.asarray(cross / np.linalg.norm(cross))
 
@@ -41,6 +47,10 @@ def check_orientations(orientations: Floats, where: str) -> None:
         Shape (slices, 6), as in ImageOrientationPatient.
     where
         What to name in the sentence.
+
+    Raises
+    ------
+    GeometryError
     """
     first = orientations[0]
     gram = first.reshape(2, 3) @ first.reshape(2, 3).T
@@ -60,12 +70,31 @@ def check_orientations(orientations: Floats, where: str) -> None:
 
 
 def positions_along(positions: Floats, orientation: Floats) -> Floats:
-    """Distance of each slice from the origin along the normal, in mm."""
+    """Distance of each slice from the origin along the normal, in mm, shape (slices,).
+
+    Parameters
+    ----------
+    positions
+        Shape (slices, 3), ImagePositionPatient in LPS mm.
+    orientation
+        Six direction cosines that all slices share.
+    """
     return np.asarray(positions @ normal(orientation))
 
 
 def group_by_position(positions: Floats, orientation: Floats) -> list[list[int]]:
-    """Return the slices at each distinct position along the normal, in that order."""
+    """Return the slices at each distinct position along the normal, in that order.
+
+    Parameters
+    ----------
+    positions, orientation
+        As for `positions_along`.
+
+    Returns
+    -------
+    list of list of int
+        Indices into `positions`; slices nearer than `geometry.SAME_POSITION_MM` are at one.
+    """
     along = positions_along(positions, orientation)
     groups: list[list[int]] = []
     last = -np.inf
@@ -153,14 +182,16 @@ def _check_gaps(along: Floats, where: str) -> None:
 
 
 def _refuse_gap(gaps: Floats, worst: int, usual: float, slack: float, where: str) -> None:
-    base = f"{where}: the gap between slices {worst + 1} and {worst + 2} along the normal is "
-    found = f"{gaps[worst]:.4g} mm ({_POSITION}); expected {usual:.4g} mm as in the others. "
+    gap = (
+        f"{where}: the gap between slices {worst + 1} and {worst + 2} along the normal is "
+        f"{gaps[worst]:.4g} mm ({_POSITION}); expected {usual:.4g} mm as in the others."
+    )
     times = gaps[worst] / usual
     if round(times) >= 2 and abs(gaps[worst] - round(times) * usual) <= slack * round(times):
-        raise GeometryError(f"{base}{found}{round(times) - 1} slice(s) are missing there. {_AGAIN}")
+        raise GeometryError(f"{gap} {round(times) - 1} slice(s) are missing there. {_AGAIN}")
     raise GeometryError(
-        f"{base}{found}The slices are unevenly spaced. Resample the series to even spacing first, "
-        "or leave the odd slices out."
+        f"{gap} The slices are unevenly spaced. Resample the series to even spacing first, or "
+        "leave the odd slices out."
     )
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medtrans.errors import OutputError
 from medtrans.system.atomic import replacing, replacing_folder, require_new_folder
+from medtrans.volumes.contrast import LOWEST_STORED_HU
 from medtrans.volumes.dicom.dataset import Dataset, new_uid, quiet, spell, to_bytes
 from medtrans.volumes.dicom.frames import CT, MR, Frame
 from medtrans.volumes.dicom.read import DicomHeader
 from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS, Provenance, write_sidecar
-from medtrans.volumes.source import Source, own_errors_only
+from medtrans.volumes.source import Source, unreadable_on_error
+from medtrans.volumes.voxels import Integers, Stored
 
 # Of the source's attributes, these are looked at first, or not written at all.
 NOT_AS_THEY_ARE = (
@@ -35,7 +35,6 @@ EMPTY_IF_MISSING = (
 REQUIRED = ("StudyInstanceUID", "FrameOfReferenceUID")
 # The series number of a derived series: far from what scanners count up to.
 SERIES_NUMBER_OFFSET = 9000
-AIR_HU = -1024
 # MR values are stored 1:1 where 16 bits and their rounding suit them, else stretched to this.
 MR_TOP = 4095
 MR_SUITABLE = (255, 32767)
@@ -43,27 +42,38 @@ MR_SUITABLE = (255, 32767)
 
 @dataclass(frozen=True)
 class _Stored:
-    """Voxels as 16-bit integers, with how they were made."""
+    """Voxels as 16-bit integers, with the window to show them in and how they were made."""
 
-    voxels: npt.NDArray[Any]
+    voxels: Integers
     window: tuple[float, float]
     note: str
 
 
 def require_study(path: Path, source: Source) -> None:
-    """Refuse a source that does not say which study it belongs to, or a folder in use."""
+    """Refuse a source that does not say which study it belongs to, or a folder in use.
+
+    Parameters
+    ----------
+    path
+        The folder to make.
+    source
+        Of kind "dicom".
+
+    Raises
+    ------
+    OutputError
+    """
     require_new_folder(path)
+    study = DicomHeader.of(source).study
     for keyword in REQUIRED:
-        if not str(source.header.study.get(keyword) or ""):
+        if not str(study.get(keyword) or ""):
             raise OutputError(
                 f"{path}: the input has no {spell(keyword)}, so a derived series has no study to "
                 "join. Ask for nifti output, or use the images as they were before anonymising."
             )
 
 
-def write(
-    voxels: npt.NDArray[Any], path: Path, source: Source, provenance: Provenance
-) -> list[Path]:
+def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) -> list[Path]:
     """Write voxels as a new series of single-frame MR or CT images.
 
     Parameters
@@ -90,14 +100,14 @@ def write(
     OutputError
         If the folder cannot be made.
     """
-    header: DicomHeader = source.header
+    header = DicomHeader.of(source)
     stored = _to_ct(voxels) if provenance.target_kind == "ct" else _to_mr(voxels)
-    with own_errors_only(source.path), quiet():
+    with unreadable_on_error(source.path), quiet():
         common = _common(header, provenance, stored)
     sidecar = path.with_name(path.name + ".json")
     with replacing(sidecar) as label, replacing_folder(path) as folder, quiet():
         for index, frame in enumerate(header.frames):
-            with own_errors_only(source.path):
+            with unreadable_on_error(source.path):
                 image = _image(common, frame, stored.voxels[:, :, index].T, index + 1)
                 content = to_bytes(image)
             (folder / f"{index + 1:04d}.dcm").write_bytes(content)
@@ -105,17 +115,17 @@ def write(
     return [path, sidecar]
 
 
-def _to_ct(voxels: npt.NDArray[Any]) -> _Stored:
-    stored = np.clip(np.rint(voxels) - AIR_HU, 0, 2**16 - 1).astype("<u2")
+def _to_ct(voxels: Stored) -> _Stored:
+    stored = np.clip(np.rint(voxels) - LOWEST_STORED_HU, 0, 2**16 - 1).astype("<u2")
     return _Stored(stored, (40.0, 400.0), "values rounded to integer HU")
 
 
-def _to_mr(voxels: npt.NDArray[Any]) -> _Stored:
+def _to_mr(voxels: Stored) -> _Stored:
     largest = float(np.abs(voxels.astype(np.float64)).max())
     low, high = MR_SUITABLE
     as_it_is = voxels.dtype.kind in "iub" or low <= largest <= high or largest == 0
     scale = 1.0 if as_it_is else MR_TOP / largest
-    rounded = np.rint(voxels * scale)
+    rounded = np.rint(np.multiply(voxels, scale))
     stored = rounded.astype("<i2" if rounded.min() < 0 else "<u2")
     low_window, high_window = np.percentile(stored, (1, 99))
     width = max(float(high_window - low_window), 1.0)
@@ -220,13 +230,13 @@ def _mr(dataset: Dataset) -> None:
 
 def _ct(dataset: Dataset) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]  # CT has no fourth term for it
-    dataset.RescaleIntercept, dataset.RescaleSlope = str(AIR_HU), "1"
+    dataset.RescaleIntercept, dataset.RescaleSlope = str(LOWEST_STORED_HU), "1"
     dataset.RescaleType = "HU"
     dataset.KVP = None
     dataset.AcquisitionNumber = None
 
 
-def _image(common: Dataset, frame: Frame, plane: npt.NDArray[Any], number: int) -> Dataset:
+def _image(common: Dataset, frame: Frame, plane: Integers, number: int) -> Dataset:
     image = Dataset()
     image.update(common)
     image.SOPInstanceUID = new_uid()

@@ -1,0 +1,159 @@
+"""The series in a DICOM file or folder: which there are, and which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medtrans.config.terms import Contrast
+from medtrans.errors import GeometryError, UnreadableFileError
+from medtrans.volumes import geometry
+from medtrans.volumes.dicom.dataset import Dataset, parse, quiet, spell
+from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of
+from medtrans.volumes.source import require_file, unreadable_on_error
+
+MAX_FILES = 100_000
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files of one series, with what a person needs to choose it; no free text.
+
+    Attributes
+    ----------
+    uid, number : str
+        SeriesInstanceUID and SeriesNumber; empty where the images do not say.
+    modality : str
+        "MR", "CT", or that it is neither.
+    contrast : Contrast or None
+        What it shows, as far as the first image tells.
+    files : tuple of Path
+    """
+
+    uid: str
+    number: str
+    modality: str
+    contrast: Contrast | None
+    files: tuple[Path, ...]
+
+    def is_chosen(self, series: str | None) -> bool:
+        """Whether a number or UID means this series; None means every series."""
+        return series is None or series in (self.uid, self.number)
+
+    def line(self) -> str:
+        """One line of the list that a person chooses from."""
+        number = f"{self.number}: " if self.number else ""
+        kind = f"{self.modality} {self.contrast or ''}".strip()
+        return f"{number}{kind}, {len(self.files)} file(s), {self.uid or 'no UID'}"
+
+
+def list_series(path: Path) -> list[Series]:
+    """Find every image series in a file or folder, nested folders included.
+
+    Returns
+    -------
+    list of Series
+        By number, then UID; at least one.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is none, or a DICOM file in it is damaged.
+    """
+    images: dict[str, list[tuple[Path, Dataset]]] = {}
+    for file in _files(path):
+        with unreadable_on_error(file), quiet():
+            dataset = _image(file, named=file == path)
+            if dataset is not None:
+                uid = str(dataset.get("SeriesInstanceUID") or "")
+                images.setdefault(uid, []).append((file, dataset))
+    if not images:
+        raise UnreadableFileError(
+            f"{path}: expected DICOM images in the folder, found none. Name a folder with a "
+            "series, or a file."
+        )
+    with unreadable_on_error(path), quiet():
+        series = [_series(uid, members) for uid, members in images.items()]
+    return sorted(series, key=lambda s: (s.number.zfill(8), s.uid))
+
+
+def choose_series(path: Path, series: str | None) -> Series:
+    """Choose one series of a file or folder.
+
+    Parameters
+    ----------
+    path
+        A DICOM file, or a folder.
+    series
+        Number or UID; None where there is only one.
+
+    Raises
+    ------
+    GeometryError
+        If several match, or none; the sentence lists what there is.
+    UnreadableFileError
+        As for `list_series`.
+    """
+    present = list_series(path)
+    matches = [s for s in present if s.is_chosen(series)]
+    if len(matches) == 1:
+        return matches[0]
+    lines = "".join(f"\n  {s.line()}" for s in present)
+    what = "one series" if series is None else f"one series {series!r}"
+    raise GeometryError(
+        f"{path}: expected {what}, found {len(matches)}. Choose with --series NUMBER or UID "
+        f"from:{lines}"
+    )
+
+
+def _series(uid: str, members: list[tuple[Path, Dataset]]) -> Series:
+    first = members[0][1]
+    return Series(
+        uid=uid,
+        number=str(first.get("SeriesNumber") or ""),
+        modality=MODALITIES.get(class_uid(first), "not MR or CT"),
+        contrast=contrast_of(first),
+        files=tuple(file for file, _ in members),
+    )
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if not path.is_dir():
+        require_file(path)
+        return [path]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    if len(files) > MAX_FILES:
+        raise UnreadableFileError(
+            f"{path}: the folder holds {len(files)} files; expected at most {MAX_FILES}. Name the "
+            "folder of one study or series."
+        )
+    return files
+
+
+def _image(file: Path, *, named: bool) -> Dataset | None:
+    """Header of a DICOM image; None for any other file, unless that file was named."""
+    with file.open("rb") as handle:
+        marked = handle.read(132)[128:] == b"DICM"
+    if not marked and not named and file.stat().st_size > geometry.MAX_BYTES:
+        return None
+    dataset = None
+    try:
+        dataset, _ = parse(file)
+        uid = class_uid(dataset)
+    except Exception:
+        if marked or named:
+            raise
+        return None
+    if not uid and (marked or named):
+        raise UnreadableFileError(
+            f"{file}: {spell('SOPClassUID')} is missing; the file is truncated or no DICOM image. "
+            "Copy or export it again."
+        )
+    is_image = uid in MODALITIES or "Rows" in dataset
+    if uid in MODALITIES and "Rows" not in dataset:
+        raise UnreadableFileError(
+            f"{file}: {spell('Rows')} is missing; the file is truncated. Copy or export it again."
+        )
+    return dataset if is_image and uid and uid != _MEDIA_DIRECTORY else None
