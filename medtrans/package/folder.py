@@ -13,7 +13,7 @@ from typing import TypedDict, cast
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
-from medtrans.errors import PackageError
+from medtrans.errors import ConfigError, PackageError
 from medtrans.system.resources import shipped
 
 METADATA = Path("configs") / "metadata.json"
@@ -152,8 +152,13 @@ def read_recipe(folder: Path) -> Pipeline:
     Raises
     ------
     PackageError
-        As for `read_metadata`.
-    ConfigError
-        When the recipe in it is wrong.
+        As for `read_metadata`, and when there is no recipe in it or a wrong one.
     """
-    return pipeline_from_dict(read_metadata(folder)["medtrans"]["pipeline"], str(folder / METADATA))
+    record = read_metadata(folder)["medtrans"]
+    try:
+        return pipeline_from_dict(record["pipeline"], str(folder / METADATA))
+    except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
+        reason = str(error).splitlines()[0]
+        raise PackageError(
+            f"The model package {folder} does not fit together: {reason} Copy or export it again."
+        ) from None
