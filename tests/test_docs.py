@@ -33,7 +33,7 @@ COMMAND = re.compile(r"(?<![\w./-])medtrans\s+(\S.*)")
 
 
 class Code(NamedTuple):
-    """A piece of code in a page: a span in backticks, or a command of a block without its comment."""
+    """Code in a page: a span in backticks, or a command of a block without its comment."""
 
     line: int
     text: str
