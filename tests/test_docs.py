@@ -24,6 +24,7 @@ HISTORY = "CHANGELOG.md"  # names what there was
 PAGES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern) if path.name != HISTORY)
 
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND_LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]+")  # with the lines that it continues on
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 PATH = re.compile(r"[\w.*/-]+")
@@ -32,7 +33,7 @@ COMMAND = re.compile(r"(?<![\w./-])medtrans\s+(\S.*)")
 
 
 class Code(NamedTuple):
-    """A piece of code in a page: a span in backticks, or a line of a block without its comment."""
+    """Code in a page: a span in backticks, or a command of a block without its comment."""
 
     line: int
     text: str
@@ -41,14 +42,16 @@ class Code(NamedTuple):
 
 def code(page: str) -> Iterator[Code]:
     for block in FENCE.finditer(page):
-        first = page.count("\n", 0, block.start(1)) + 1
-        joined = re.sub(r"\\\n", lambda _: "  ", block[1])  # a command that goes on below
-        for number, line in enumerate(joined.splitlines(), start=first):
-            yield Code(number, re.sub(r"(^|\s)#.*", "", line), is_span=False)
+        for command in COMMAND_LINE.finditer(page, block.start(1), block.end(1)):
+            text = re.sub(r"(^|\s)#.*", "", command[0].replace("\\\n", " "))
+            yield Code(line_of(page, command), text, is_span=False)
     outside = FENCE.sub(lambda block: "\n" * block[0].count("\n"), page)
     for span in SPAN.finditer(outside):
-        line = outside.count("\n", 0, span.start()) + 1
-        yield Code(line, " ".join(span[1].split()), is_span=True)
+        yield Code(line_of(outside, span), " ".join(span[1].split()), is_span=True)
+
+
+def line_of(page: str, match: re.Match[str]) -> int:
+    return page.count("\n", 0, match.start()) + 1
 
 
 def problems(page: str, folder: Path) -> list[str]:
@@ -58,7 +61,7 @@ def problems(page: str, folder: Path) -> list[str]:
         lines += [f"{piece.line}: {text}" for text in code_problems(piece, folder)]
     for link in LINK.finditer(page):
         if not (folder / link[1]).exists():
-            lines.append(f"{page.count(chr(10), 0, link.start()) + 1}: no file {link[1]}")
+            lines.append(f"{line_of(page, link)}: no file {link[1]}")
     return lines
 
 
@@ -76,7 +79,7 @@ def code_problems(piece: Code, folder: Path) -> Iterator[str]:
 
 
 def names_a_path(text: str) -> bool:
-    """`volumes/`, `training/loop.py`, `loop.py` and `pipelines/*.toml`, but not `run/model`."""
+    """`volumes/`, `training/loop.py`, `errors.py` and `pipelines/*.toml`, but not `run/model`."""
     if not PATH.fullmatch(text):
         return False
     first, slash, _ = text.partition("/")
@@ -84,9 +87,7 @@ def names_a_path(text: str) -> bool:
 
 
 def is_there(text: str, folder: Path) -> bool:
-    """Look from the root, from medtrans/ and from the page; a bare name may be anywhere."""
-    if "/" not in text:
-        return any(any((ROOT / source).rglob(text)) for source in SOURCES)
+    """Look from the root, from medtrans/ and from the page's folder."""
     return any(any(base.glob(text.rstrip("/"))) for base in (ROOT, ROOT / "medtrans", folder))
 
 
@@ -144,9 +145,9 @@ def test_what_a_page_names_exists(path: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "expected"),
     [
-        ("`pipelines/*.toml`, `volumes/geometry.py`, `sampler.py`, `tests/`, `run/model`", []),
+        ("`pipelines/*.toml`, `volumes/geometry.py`, `errors.py`, `tests/`, `run/model`", []),
         ("text\n\nand `volumes/none.py`", ["3: no file volumes/none.py"]),
-        ("`none.py` and `tests/none/`", ["1: no file none.py", "1: no file tests/none/"]),
+        ("`sampler.py` and `tests/none/`", ["1: no file sampler.py", "1: no file tests/none/"]),
         ("[page](none.md), [site](https://none.example)", ["1: no file none.md"]),
         ("`medtrans.diffusion.sampler.translate`, `medtrans.MedtransError`", []),
         ("`medtrans.translate`", ["1: no module medtrans.translate"]),
@@ -154,6 +155,7 @@ def test_what_a_page_names_exists(path: Path) -> None:
         ("```\npython -m benchmarks.none\n```", ["2: no module benchmarks.none"]),
         ("```\nmedtrans translate a.nii -o b.nii  # --none\n```", []),
         ("```\nmedtrans train \\\n  --pear 3\n```", ["2: train has no --pear"]),
+        ("```\nls \\\n  a\nmedtrans demo --pear\n```", ["4: demo has no --pear"]),
         ("as `medtrans bundle\ncheck --pear` does", ["1: check has no --pear"]),
         ("`medtrans align`", ["1: no command align"]),
         ("`--pairs 0` and `--pear`", ["1: no command has --pear"]),
