@@ -17,21 +17,21 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from medtrans.bundle.process import choose_device
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.terms import Mode
 from medtrans.diffusion import Steps, slice_noise, translate
 from medtrans.errors import MedtransError, PackageError
 from medtrans.inference.cohort import jobs_from_inputs
+from medtrans.inference.sampling import Sampled
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Prepared, Translation, Translator
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.atomic import make_folder
-from medtrans.system.devices import choose_device
 from medtrans.system.progress import say
 from medtrans.volumes import Source, output_path, read_volume, write_volume
-from medtrans.volumes.voxels import Voxels
 
 _TILE = 256  # pixels; larger slices repeat the fixed noise
 Item = dict[str, Any]
@@ -134,6 +134,7 @@ class BundleTranslator(Translator):
     bundle_root : path
     device : torch.device or str
     settings : Settings
+    precision : "auto", "float32" or "bfloat16"
     """
 
     def __init__(
@@ -142,13 +143,14 @@ class BundleTranslator(Translator):
         bundle_root: str | Path,
         device: torch.device | str,
         settings: Settings,
+        precision: str = "auto",
     ) -> None:
         package = load_package(bundle_root)
         _fill(network, package)
         used = replace(
             package, pipeline=network.pipeline, residual=network.residual, noise=network.noise
         )
-        super().__init__(used, choose_device(str(device)))
+        super().__init__(used, choose_device(str(device)), precision)
         self.settings = settings
 
 
@@ -180,7 +182,7 @@ class ToModelSpaced:
 class SliceInferer(Inferer):  # type: ignore[misc]
     """Translate a prepared volume slice by slice."""
 
-    def __call__(self, inputs: Prepared, network: BundleTranslator, *_: Any) -> list[Voxels]:
+    def __call__(self, inputs: Prepared, network: BundleTranslator, *_: Any) -> Sampled:
         return network.sample(inputs, network.settings)
 
 

@@ -112,8 +112,12 @@ def translate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 where it is the faster."),
+    ] = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(help="Slices at a time; by default what fits in memory.")
+        int | None, typer.Option(help="Slices at a time; by default set by their size.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with a picture.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Translate the CSV's volumes.")] = None,
@@ -134,6 +138,7 @@ def translate(
         out=out,
         model=model,
         device=device,
+        precision=precision,
         settings={
             "task": task,
             "mode": mode,

@@ -13,6 +13,7 @@ from medtrans.evaluate.compare import evaluate_files, evaluate_model, summarise
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.system.atomic import make_folder
+from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
 
 
@@ -36,6 +37,7 @@ def evaluate_manifest(
             f"{manifest} has no split column, so medtrans chose: {cohort.summary()}. Subjects that "
             "the model was trained on may be among those scored."
         )
+    tune_process()
     translator = Translator.load(model, device)
     supported = MODES if translator.package.noise is not None else MODES[:1]
     settings = [Settings(mode=m, seed=seed) for m in modes or supported]  # type: ignore[arg-type]

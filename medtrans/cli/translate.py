@@ -15,6 +15,7 @@ from medtrans.inference.cohort import Job, jobs_from_inputs, jobs_from_manifest,
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator, Written
 from medtrans.system.atomic import require_writable
+from medtrans.system.devices import tune_process
 from medtrans.system.progress import say, track
 from medtrans.volumes import read_volume
 
@@ -27,6 +28,7 @@ class TranslateRequest:
     out: Path | None
     model: str
     device: str
+    precision: str
     settings: Mapping[str, Any]
     files: Mapping[str, Path | None]
     selection: Mapping[str, Any]
@@ -40,7 +42,8 @@ class TranslateRequest:
 def translate_files(request: TranslateRequest) -> dict[str, Any]:
     """Translate one input or many; `exit_code` in the result is that of the first failure."""
     settings = Settings(**request.settings)
-    translator = Translator.load(request.model, request.device)
+    tune_process()
+    translator = Translator.load(request.model, request.device, request.precision)
     task = translator.package.task(settings.task)
     jobs = _jobs(request, task)
     if request.report is not None:

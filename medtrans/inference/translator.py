@@ -25,7 +25,14 @@ from medtrans.inference.input_checks import (
     warn_of_labels,
     warn_of_region,
 )
-from medtrans.inference.sampling import OnSlices, Pass, SliceSampler, plan_passes
+from medtrans.inference.sampling import (
+    Arithmetic,
+    OnSlices,
+    Pass,
+    Sampled,
+    SliceSampler,
+    plan_passes,
+)
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import DEFAULT_MODEL
 from medtrans.package.store import ModelPackage, load_package
@@ -67,6 +74,7 @@ class Translation(NamedTuple):
     steps : Steps
     slices : int
         How many slices were sampled.
+    arithmetic : Arithmetic
     warnings : tuple of str
     """
 
@@ -75,6 +83,7 @@ class Translation(NamedTuple):
     task: Task
     steps: Steps
     slices: int
+    arithmetic: Arithmetic
     warnings: tuple[str, ...]
 
 
@@ -121,25 +130,33 @@ class Translator:
     ----------
     package : ModelPackage
     device : torch.device
+    precision : "auto", "float32" or "bfloat16"
+        What the networks compute in; auto is bfloat16 where the hardware has it.
     """
 
-    def __init__(self, package: ModelPackage, device: torch.device) -> None:
+    def __init__(
+        self, package: ModelPackage, device: torch.device, precision: str = "auto"
+    ) -> None:
         self.package = package
         self.device = device
-        self.sampler = SliceSampler(package, device)
+        self.sampler = SliceSampler(package, device, precision)
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT_MODEL, device: str = "auto") -> Translator:
+    def load(
+        cls, model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
+    ) -> Translator:
         """Load a shipped model by name, or a model package's folder.
+
+        The process is left as it is: torch keeps its number of threads.
 
         Raises
         ------
         PackageError
             When there is no such model or it is damaged.
         UsageError
-            When the device is not there.
+            When the device is not there, or the precision is unknown.
         """
-        return cls(load_package(model), choose_device(device))
+        return cls(load_package(model), choose_device(device), precision)
 
     def translate(self, image: Any, **settings: Any) -> Any:
         """Translate an image and answer in kind.
@@ -184,9 +201,9 @@ class Translator:
             Told of progress.
         """
         prepared = self.prepare(volume, settings, mask)
-        draws = self.sample(prepared, settings, on_slices)
+        sampled = self.sample(prepared, settings, on_slices)
         prepared = prepared._replace(space=prepared.space.without_voxels())
-        return self.restore(prepared, draws)
+        return self.restore(prepared, sampled)
 
     def prepare(self, volume: MetaTensor, settings: Settings, mask: Mask | None = None) -> Prepared:
         """Bring a volume into the space of the networks; parameters as for `translate_volume`."""
@@ -206,16 +223,17 @@ class Translator:
 
     def sample(
         self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
-    ) -> list[Voxels]:
+    ) -> Sampled:
         """Run DRDD; one volume (X, Y, Z) in [-1, 1], in the networks' space, for each draw."""
         image = prepared.space.image.numpy()[0]
         return self.sampler.sample(
             image, prepared.passes, prepared.task, prepared.steps, settings, on_slices
         )
 
-    def restore(self, prepared: Prepared, draws: list[Voxels]) -> Translation:
+    def restore(self, prepared: Prepared, sampled: Sampled) -> Translation:
         """Bring draws back to the input's grid and the target's unit, and average them."""
-        task, support = prepared.task, prepared.support
+        draws, arithmetic = sampled
+        task, support, warnings = prepared.task, prepared.support, prepared.warnings
         profile = self.package.profiles[task.target]
         background = self.package.pipeline.contrasts[task.target].background
         stacked = [np.clip(draw, -1, 1, out=draw) for draw in draws]
@@ -229,7 +247,7 @@ class Translator:
             spread = to_input_space(deviation, prepared.space, outside=0) * gain
             spread[~support] = 0
         count = sum(len(one.chosen) for one in prepared.passes)
-        return Translation(voxels, spread, task, prepared.steps, count, prepared.warnings)
+        return Translation(voxels, spread, task, prepared.steps, count, arithmetic, warnings)
 
     def translate_file(
         self,
@@ -322,9 +340,11 @@ class Translator:
     ) -> Provenance:
         """Describe how a translation was made, for the files it is written to.
 
-        `extra` are further entries of the sidecar; by default what the settings average over.
+        `extra` are further entries of the sidecar, by default what the settings average over; what
+        decides the rounding is added.
         """
         scale = self.package.pipeline.contrasts[result.task.target]
+        entries = result.arithmetic.entries
         return Provenance(
             model=self.package.name,
             model_sha256=self.package.sha256,
@@ -339,7 +359,7 @@ class Translator:
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra=settings.averaged_over if extra is None else extra,
+            extra={**(settings.averaged_over if extra is None else extra), **entries},
         )
 
 

@@ -139,6 +139,7 @@ def inference_config(*, has_noise: bool) -> dict[str, Any]:
         "samples": 1,
         "seed": 0,
         "batch_size": None,
+        "precision": "auto",
         "network_def": _network(_RECIPE, has_noise=has_noise)
         | {key: f"@{key}" for key in ("task", "mode", "residual_steps", "noise_steps", "seed")},
         "settings": {
@@ -151,6 +152,7 @@ def inference_config(*, has_noise: bool) -> dict[str, Any]:
             "bundle_root": "@bundle_root",
             "device": "@device",
             "settings": "@settings",
+            "precision": "@precision",
         },
         "datalist": {"_target_": "medtrans.bundle.list_volumes", "folder": "@dataset_dir"},
         "preprocessing": _compose(
