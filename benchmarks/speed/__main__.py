@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.speed import machine, networks, report, training, translation
 from medtrans.package.store import load_package
-from medtrans.system.devices import choose_device
+from medtrans.system.devices import tune_process
 from medtrans.volumes import read_volume
 
 Section = Callable[[], dict[str, Any]]
@@ -42,7 +42,7 @@ def measure(
     only: list[str] | None,
 ) -> None:
     """Fill `found`, which is saved after each section: a stopped run loses one section."""
-    choose_device("cpu")  # as the commands do
+    tune_process()  # as the commands do
     found["machine"] = machine.description()
     found["shape"] = " x ".join(map(str, read_volume(brain).shape))
     for name, section in sections(brain, model, repeats).items():

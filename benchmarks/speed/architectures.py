@@ -23,7 +23,7 @@ from medtrans.config.recipes import load_pipeline
 from medtrans.config.terms import Task
 from medtrans.networks.binding import build_schedule
 from medtrans.networks.unet import inference_copy, residual_network
-from medtrans.system.devices import inference_precision
+from medtrans.system.devices import choose_precision
 from medtrans.training.stages import residual_stage
 from medtrans.training.validation import translated, validate
 
@@ -79,7 +79,7 @@ def _network(setting: dict[str, Any]) -> nn.Module:
         {"tasks": ["t1-to-t2"], "network": {**SHIPPED, **setting}, "volume": {"divisible": 16}},
     )
     device = torch.device("cpu")
-    return inference_copy(residual_network(pipeline, 0), device, inference_precision(device))
+    return inference_copy(residual_network(pipeline, 0), device, choose_precision(device))
 
 
 def _ratio(network: nn.Module, reference: nn.Module) -> float:

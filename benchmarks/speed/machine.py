@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.speed.timing import median_s
-from medtrans.system.devices import inference_precision, usable_cores
+from medtrans.system.devices import choose_precision, usable_cores
 
 _BATCH, _CHANNELS, _HEIGHT, _WIDTH = 8, 128, 80, 72
 CONVOLUTION_GFLOP = 2 * 9 * _CHANNELS**2 * _BATCH * _HEIGHT * _WIDTH / 1e9
@@ -26,7 +26,7 @@ def description() -> dict[str, Any]:
         "torch threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "network precision": str(inference_precision(torch.device("cpu"))).removeprefix("torch."),
+        "network precision": str(choose_precision(torch.device("cpu"))).removeprefix("torch."),
     }
 
 

@@ -15,7 +15,7 @@ from benchmarks.speed.machine import CONVOLUTION_GFLOP, convolution
 from benchmarks.speed.timing import median_s, medians_s
 from medtrans.networks.unet import inference_copy
 from medtrans.package.store import ModelPackage
-from medtrans.system.devices import inference_precision
+from medtrans.system.devices import choose_precision
 
 CPU = torch.device("cpu")
 # MONAI U-Nets of about the reference's 36 M and 120 M parameters and 1.49 TFLOP a slice at 2 + 2,
@@ -34,7 +34,7 @@ def per_slice(package: ModelPackage) -> dict[str, float]:
     """Time a 256 x 256 slice at 2 + 2: shipped networks, and ones of the reference's size."""
     size = (1, 256, 256)
     ours = [
-        _forward(inference_copy(net, CPU, inference_precision(CPU)), size)
+        _forward(inference_copy(net, CPU, choose_precision(CPU)), size)
         for net in (package.residual, package.noise)
         if net is not None
     ]
@@ -52,7 +52,7 @@ def per_slice(package: ModelPackage) -> dict[str, float]:
 
 def by_slice_size(package: ModelPackage) -> dict[str, float]:
     """Milliseconds a slice in fidelity mode, for square slices."""
-    network = inference_copy(package.residual, CPU, inference_precision(CPU))
+    network = inference_copy(package.residual, CPU, choose_precision(CPU))
     found = {}
     for side, batch in ((64, 32), (128, 16), (256, 4)):
         seconds = median_s(_forward(network, (batch, side, side)), 5)
@@ -61,7 +61,7 @@ def by_slice_size(package: ModelPackage) -> dict[str, float]:
 
 
 def _rates(network: nn.Module) -> dict[str, float]:
-    forward = _forward(inference_copy(network, CPU, inference_precision(CPU)), _TRAINING_SIZE)
+    forward = _forward(inference_copy(network, CPU, choose_precision(CPU)), _TRAINING_SIZE)
     step = _training_step(network, _TRAINING_SIZE)
     ceiling = convolution(torch.bfloat16, channels_last=True)
     ceiling_s, forward_s, step_s = medians_s([ceiling, forward, step])

@@ -25,7 +25,7 @@ _HOMES = {
     "join_processes": "bundle.training",
     "own_device": "bundle.training",
     "Settings": "inference.settings",
-    "choose_device": "system.devices",
+    "choose_device": "bundle.process",
 }
 __all__ = list(_HOMES)
 

@@ -17,17 +17,17 @@ import torch
 from monai.inferers import Inferer
 
 from medtrans.bundle.network import TranslationNetwork
+from medtrans.bundle.process import choose_device
 from medtrans.errors import MedtransError
 from medtrans.inference.jobs import jobs_from_inputs
+from medtrans.inference.sampling import Sampled
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.inference.volume import Prepared, Translation
 from medtrans.package.store import load_package
 from medtrans.system.atomic import make_folder
-from medtrans.system.devices import choose_device
 from medtrans.system.progress import say
 from medtrans.volumes import Source, output_path, read_volume, write_volume
-from medtrans.volumes.voxels import Voxels
 
 Item = dict[str, Any]
 
@@ -42,6 +42,7 @@ class BundleTranslator(Translator):
     bundle_root : path
     device : torch.device or str
     settings : Settings
+    precision : "auto", "float32" or "bfloat16"
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class BundleTranslator(Translator):
         bundle_root: str | Path,
         device: torch.device | str,
         settings: Settings,
+        precision: str = "auto",
     ) -> None:
         package = load_package(bundle_root)
         network.fill(package)
         used = replace(
             package, pipeline=network.pipeline, residual=network.residual, noise=network.noise
         )
-        super().__init__(used, choose_device(str(device)))
+        super().__init__(used, choose_device(str(device)), precision)
         self.settings = settings
 
 
@@ -88,7 +90,7 @@ class ToModelSpaced:
 class SliceInferer(Inferer):  # type: ignore[misc]
     """Translate a prepared volume slice by slice."""
 
-    def __call__(self, inputs: Prepared, network: BundleTranslator, *_: Any) -> list[Voxels]:
+    def __call__(self, inputs: Prepared, network: BundleTranslator, *_: Any) -> Sampled:
         return network.sample(inputs, network.settings)
 
 

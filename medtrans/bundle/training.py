@@ -19,6 +19,7 @@ from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import STAGES
 from medtrans.data.manifest import Manifest
+from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
 from medtrans.training.cache import VolumeCache
 from medtrans.training.data import RandomSlices
@@ -117,6 +118,7 @@ class Trainer:
 
     def run(self) -> Path | None:
         """Train; returns the package's folder (None in all but the first of several processes)."""
+        tune_process()
         group = current()
         written = train(self.plan(), group)
         if not group.leads:

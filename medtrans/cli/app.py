@@ -135,6 +135,10 @@ def translate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 where it is the faster."),
+    ] = "auto",
     batch_size: Annotated[
         int | None,
         typer.Option(help="Number of slices computed together; default: automatic."),
@@ -185,6 +189,7 @@ def translate(
         out_dir=out_dir,
         model=model,
         device=device,
+        precision=precision,
         settings=settings,
         mask=mask,
         uncertainty=uncertainty,

@@ -10,6 +10,7 @@ from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.report.page import save_picture
 from medtrans.system.atomic import make_folder, replacing
+from medtrans.system.devices import tune_process
 from medtrans.system.progress import say, track
 from medtrans.volumes import read_volume
 
@@ -32,6 +33,7 @@ def run_demo(out: Path, device: str = "auto") -> dict[str, object]:
         When a file cannot be written.
     """
     source = _write_template(out)
+    tune_process()
     translator = Translator.load(device=device)
     say(f"Translating {source} with {translator.package.name} on {translator.device}.")
     settings = Settings(task="t1-to-t2")

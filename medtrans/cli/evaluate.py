@@ -15,6 +15,7 @@ from medtrans.evaluate.scores import evaluate_files
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.system.atomic import make_folder
+from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
 
 
@@ -102,6 +103,7 @@ def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
             f"{request.manifest} has no split column, so medtrans chose: {cohort.summary()}. "
             "Subjects that the model was trained on may be among those scored."
         )
+    tune_process()
     translator = Translator.load(request.model, request.device)
     modes = request.modes or (MODES if translator.package.noise is not None else MODES[:1])
     settings = [Settings(mode=mode, seed=request.seed) for mode in modes]

@@ -12,6 +12,7 @@ from medtrans.data.manifest import Manifest
 from medtrans.errors import UsageError
 from medtrans.report.pictures import save_curves
 from medtrans.system.atomic import make_folder, replacing
+from medtrans.system.devices import tune_process
 from medtrans.training.cache import VolumeCache
 from medtrans.training.noise_level import measure_noise_level
 from medtrans.training.run import TrainingPlan
@@ -25,6 +26,7 @@ def choose_noise_level(
     if not 0 <= weight <= 1:
         raise UsageError(f"--lambda is between 0 and 1, not {weight:g}.")
     manifest, pipeline = Manifest.read(request.manifest), requested_pipeline(request)
+    tune_process()
     out = make_folder(request.out)
     cache = VolumeCache(out / "cache", pipeline)
     found = measure_noise_level(pipeline, manifest, cache, request.seed, weight)

@@ -13,6 +13,7 @@ from medtrans.config.terms import STAGES, Task
 from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted, UsageError
 from medtrans.package.store import load_package
+from medtrans.system.devices import tune_process
 from medtrans.training.parallel import joined, own_gpu
 from medtrans.training.run import TrainingPlan, summarise, train
 
@@ -58,6 +59,7 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, Any]:
     )
     if dry_run:
         return summarise(plan)
+    tune_process()
     with joined() as group:
         try:
             model = train(plan, group)

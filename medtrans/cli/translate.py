@@ -36,7 +36,7 @@ class TranslateRequest:
         File or folder for what `inputs` become.
     manifest, out_dir : Path or None
         A CSV of volumes, and the folder for what they become.
-    model, device : str
+    model, device, precision : str
     settings : Settings
     mask, uncertainty, report : Path or None
         Further files of a single input.
@@ -52,6 +52,7 @@ class TranslateRequest:
     out_dir: Path | None
     model: str
     device: str
+    precision: str
     settings: Settings
     mask: Path | None
     uncertainty: Path | None
@@ -119,9 +120,11 @@ def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict
     from medtrans.inference.cohort import translate_cohort
     from medtrans.inference.translator import Translator, Written
     from medtrans.report.translation import save_translation
+    from medtrans.system.devices import tune_process
 
     settings, rows = request.settings, list[dict[str, Any]]()
-    translator = Translator.load(request.model, request.device)
+    tune_process()
+    translator = Translator.load(request.model, request.device, request.precision)
     task = translator.package.task(settings.task)
     say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,12 @@ from medtrans.config.terms import Task
 from medtrans.diffusion import Denoiser, ResidualPredictor, SliceNoise, Steps, translate
 from medtrans.inference.settings import Settings
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
+from medtrans.networks.slice_by_slice import SliceBySlice
 from medtrans.networks.unet import inference_copy
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.slices import SlicePlan, cut, occupied, place, stacks
-from medtrans.system.devices import inference_precision, slices_at_a_time
+from medtrans.system.devices import choose_precision, describe, lacks_memory, slices_at_a_time
+from medtrans.system.progress import say
 from medtrans.volumes.voxels import Voxels
 
 OnSlices = Callable[[int, int], None]
@@ -55,6 +57,66 @@ def plan_passes(image: Voxels, plans: Sequence[SlicePlan], flips: bool) -> list[
     ]
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """What decides how a result is rounded: the same arithmetic gives the same bits.
+
+    Attributes
+    ----------
+    device : str
+        With the CPU's instruction set, or the name of the GPU.
+    precision : str
+        "float32" or "bfloat16".
+    batch_size : int
+        Slices in one call of a network.
+    threads : int or None
+        Threads of the CPU in one call; None on a GPU.
+    """
+
+    device: str
+    precision: str
+    batch_size: int
+    threads: int | None
+
+    @property
+    def entries(self) -> dict[str, str | int]:
+        """Entries of a sidecar."""
+        entries: dict[str, str | int] = {
+            "Device": self.device,
+            "Precision": self.precision,
+            "BatchSize": self.batch_size,
+        }
+        return entries if self.threads is None else {**entries, "Threads": self.threads}
+
+
+class Sampled(NamedTuple):
+    """What was sampled of a volume.
+
+    Attributes
+    ----------
+    draws : list of array of float32
+        One volume (X, Y, Z) a draw, in [-1, 1] but for what the networks overshoot; -1 in slices
+        that were not sampled.
+    arithmetic : Arithmetic
+    """
+
+    draws: list[Voxels]
+    arithmetic: Arithmetic
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be sampled of a volume, and how many slices of it at a time."""
+
+    image: Voxels
+    passes: Sequence[Pass]
+    task: Task
+    steps: Steps
+    settings: Settings
+    batch_size: int
+    tell: Callable[[int], None]
+
+
 class SliceSampler:
     """A model's networks, ready to sample slices.
 
@@ -62,23 +124,28 @@ class SliceSampler:
     ----------
     package : ModelPackage
     device : torch.device
+    precision : "auto", "float32" or "bfloat16"
+        What the networks compute in; auto is bfloat16 where the hardware has it.
     """
 
-    def __init__(self, package: ModelPackage, device: torch.device) -> None:
+    def __init__(
+        self, package: ModelPackage, device: torch.device, precision: str = "auto"
+    ) -> None:
         self.package = package
         self.device = device
-        self.precision = inference_precision(device)
+        self.precision = choose_precision(device, precision)
         self.schedule = build_schedule(package.pipeline)
 
     @property
     def precision(self) -> torch.dtype:
-        """What the networks compute in; bfloat16 where the hardware has it."""
+        """What the networks compute in."""
         return self._precision
 
     @precision.setter
     def precision(self, dtype: torch.dtype) -> None:
         def ready(network: nn.Module) -> nn.Module:
-            return inference_copy(network, self.device, dtype)
+            copied = inference_copy(network, self.device, dtype)
+            return SliceBySlice(copied) if self.device.type == "cpu" else copied
 
         self._precision = dtype
         self.residual = ready(self.package.residual)
@@ -92,8 +159,11 @@ class SliceSampler:
         steps: Steps,
         settings: Settings,
         on_slices: OnSlices | None = None,
-    ) -> list[Voxels]:
+    ) -> Sampled:
         """Sample a volume as often as the settings say, averaging each draw over the passes.
+
+        Where the memory does not suffice, the volume is begun again with half as many slices at a
+        time, so that all of it is computed alike.
 
         Parameters
         ----------
@@ -105,46 +175,58 @@ class SliceSampler:
         settings : Settings
         on_slices : callable, optional
             Told of progress.
-
-        Returns
-        -------
-        list of array of float32
-            One volume (X, Y, Z) a draw; -1 in slices that were not sampled.
         """
-        tell = _counting(on_slices, settings.samples * sum(len(one.chosen) for one in passes))
-        draws = []
-        for draw in range(settings.samples):
-            run = partial(self._run, image, task, steps, settings, draw, tell)
-            draws.append(_mean(map(run, passes), len(passes)))
-        return draws
+        total = settings.samples * sum(len(one.chosen) for one in passes)
+        size = self._batch_size(image, passes, settings)
+        while True:
+            tell = _counting(on_slices, total)
+            work = _Work(image, passes, task, steps, settings, size, tell)
+            try:
+                draws = [self._draw(number, work) for number in range(settings.samples)]
+                return Sampled(draws, self._arithmetic(size))
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not lacks_memory(error):
+                    raise
+            say(f"The memory does not suffice for {size} slices at a time: now {size // 2}.")
+            size //= 2
 
-    def _run(
-        self,
-        image: Voxels,
-        task: Task,
-        steps: Steps,
-        settings: Settings,
-        draw: int,
-        tell: Callable[[int], None],
-        one: Pass,
-    ) -> Voxels:
+    def _batch_size(self, image: Voxels, passes: Sequence[Pass], settings: Settings) -> int:
+        """How many slices to sample at a time; no more than there are."""
+        largest = max(cut(image, one.plan)[0].size for one in passes)
+        size = settings.batch_size or slices_at_a_time(largest, self.device)
+        return max(1, min(size, max(len(one.chosen) for one in passes)))
+
+    def _arithmetic(self, batch_size: int) -> Arithmetic:
+        precision = str(self.precision).removeprefix("torch.")
+        if self.device.type == "cpu":  # as `SliceBySlice` calls the networks
+            return Arithmetic(describe(self.device), precision, batch_size=1, threads=1)
+        return Arithmetic(describe(self.device), precision, batch_size, threads=None)
+
+    def _draw(self, number: int, work: _Work) -> Voxels:
+        """Sample a volume once: the mean over the passes."""
+        total = self._pass(work.passes[0], number, work)
+        for one in work.passes[1:]:
+            total = total + self._pass(one, number, work)
+        return total if len(work.passes) == 1 else total / np.float32(len(work.passes))
+
+    def _pass(self, one: Pass, draw: int, work: _Work) -> Voxels:
         """Go through the volume once; slices that are not chosen stay background."""
-        turned, result = one.turned(image), np.full(image.shape, -1, dtype=np.float32)
+        turned = one.turned(work.image)
+        result = np.full(work.image.shape, -1, dtype=np.float32)
         height, width = cut(turned, one.plan).shape[1:]
-        size = settings.batch_size or slices_at_a_time(height * width, self.device)
         correlation = self.package.pipeline.sampling.correlation_length
-        for indices, stack in stacks(turned, one.plan, one.chosen, size):
+        for indices, stack in stacks(turned, one.plan, one.chosen, work.batch_size):
             source = torch.from_numpy(stack).to(self.device)
             noise = SliceNoise(
-                settings.seed, draw, indices, (height, width), self.device, correlation
+                work.settings.seed, draw, indices, (height, width), self.device, correlation
             )
             with torch.inference_mode():
-                predict, denoise = self._stages(task, source)
+                predict, denoise = self._stages(work.task, source)
                 x = translate(
-                    predict, denoise, source, noise.start(), self.schedule, steps, noise.fresh
+                    predict, denoise, source, noise.start(), self.schedule, work.steps, noise.fresh
                 )
             place(x[:, 0].float().cpu().numpy(), indices, result, one.plan)
-            tell(len(indices))
+            work.tell(len(indices))
         return one.turned(result)
 
     def _stages(self, task: Task, source: Tensor) -> tuple[ResidualPredictor, Denoiser | None]:
@@ -155,13 +237,6 @@ class SliceSampler:
             return predict, None
         contrast = torch.full_like(label, pipeline.targets.index(task.target))
         return predict, denoiser(self.noise, pipeline, self.schedule, contrast, source)
-
-
-def _mean(volumes: Iterator[Voxels], count: int) -> Voxels:
-    total = next(volumes)
-    for volume in volumes:
-        total = total + volume
-    return total if count == 1 else total / np.float32(count)
 
 
 def _counting(on_slices: OnSlices | None, total: int) -> Callable[[int], None]:

@@ -32,7 +32,8 @@ class Settings:
         Average over the volume and its left-right mirror image; twice the network calls.
     seed : int
     batch_size : int or None
-        Slices at a time; changes memory and speed, not the noise. None: what fits in memory.
+        Slices at a time; None: set by their size. On the CPU it changes memory and speed alone,
+        on a GPU the rounding, too.
     """
 
     task: str | None = None

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
 from medtrans.inference.jobs import Job, ReadJob, read_job
-from medtrans.inference.sampling import OnSlices, SliceSampler
+from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
 from medtrans.package.folder import DEFAULT_MODEL
@@ -26,7 +26,7 @@ from medtrans.system.devices import choose_device
 from medtrans.version import __version__
 from medtrans.volumes import Provenance, Source, to_volume, write_volume
 from medtrans.volumes.images import from_image, to_image
-from medtrans.volumes.voxels import Mask, Voxels
+from medtrans.volumes.voxels import Mask
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,33 @@ class Translator:
     ----------
     package : ModelPackage
     device : torch.device
+    precision : "auto", "float32" or "bfloat16"
+        What the networks compute in; auto is bfloat16 where the hardware has it.
     """
 
-    def __init__(self, package: ModelPackage, device: torch.device) -> None:
+    def __init__(
+        self, package: ModelPackage, device: torch.device, precision: str = "auto"
+    ) -> None:
         self.package = package
         self.device = device
-        self.sampler = SliceSampler(package, device)
+        self.sampler = SliceSampler(package, device, precision)
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT_MODEL, device: str = "auto") -> Translator:
+    def load(
+        cls, model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
+    ) -> Translator:
         """Load a shipped model by name, or a model package's folder.
+
+        The process is left as it is: torch keeps its number of threads.
 
         Raises
         ------
         PackageError
             When there is no such model or it is damaged.
         UsageError
-            When the device is not there.
+            When the device is not there, or the precision is unknown.
         """
-        return cls(load_package(model), choose_device(device))
+        return cls(load_package(model), choose_device(device), precision)
 
     def translate(self, image: Any, **settings: Any) -> Any:
         """Translate an image and answer in kind.
@@ -122,8 +130,8 @@ class Translator:
         start = time.monotonic()
         read = self._read(file, settings)
         prepared = self.prepare(to_volume(read.image), settings, read.mask)
-        draws = self.sample(prepared, settings, on_slices)
-        translation = self.restore(draws, prepared.plan)
+        sampled = self.sample(prepared, settings, on_slices)
+        translation = self.restore(sampled, prepared.plan)
         outputs, label = self._write(read, translation, settings)
         warnings = (*read.source.warnings, *translation.warnings)
         return Written(
@@ -159,16 +167,16 @@ class Translator:
 
     def sample(
         self, prepared: Prepared, settings: Settings, on_slices: OnSlices | None = None
-    ) -> list[Voxels]:
+    ) -> Sampled:
         """Run DRDD; one volume (X, Y, Z) in [-1, 1], in the networks' space, for each draw."""
         plan = prepared.plan
         return self.sampler.sample(
             prepared.image, plan.passes, plan.task, plan.steps, settings, on_slices
         )
 
-    def restore(self, draws: list[Voxels], plan: Plan) -> Translation:
+    def restore(self, sampled: Sampled, plan: Plan) -> Translation:
         """Bring draws back to the input's grid and the target's unit; see `volume.restore`."""
-        return restore(draws, plan, self.package)
+        return restore(sampled, plan, self.package)
 
     def provenance(
         self,
@@ -179,8 +187,10 @@ class Translator:
     ) -> Provenance:
         """Describe how a translation was made, for the files it is written to.
 
-        `extra` are further entries of the sidecar; by default what the settings average over.
+        `extra` are further entries of the sidecar, by default what the settings average over; what
+        decides the rounding is added.
         """
+        averaged = settings.averaged_over if extra is None else extra
         scale = self.package.pipeline.contrasts[result.task.target]
         return Provenance(
             model=self.package.name,
@@ -196,7 +206,7 @@ class Translator:
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra=settings.averaged_over if extra is None else extra,
+            extra={**averaged, **result.arithmetic.entries},
         )
 
     def _read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
 from medtrans.inference.input_checks import check_input
-from medtrans.inference.sampling import Pass, plan_passes
+from medtrans.inference.sampling import Arithmetic, Pass, Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.foreground import find_region
@@ -88,6 +88,8 @@ class Translation:
     steps : Steps
     slices : int
         How many slices a draw sampled.
+    arithmetic : Arithmetic
+        What decided the rounding.
     warnings : tuple of str
     """
 
@@ -96,6 +98,7 @@ class Translation:
     task: Task
     steps: Steps
     slices: int
+    arithmetic: Arithmetic
     warnings: tuple[str, ...]
 
 
@@ -137,27 +140,35 @@ def prepare(
     return Prepared(space.image, plan)
 
 
-def restore(draws: list[Voxels], plan: Plan, package: ModelPackage) -> Translation:
+def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
     """Bring draws back to the input's grid and the target's unit, and average them.
 
     Parameters
     ----------
-    draws : list of array of float32
-        Each (X, Y, Z) in the space of the networks; clipped to [-1, 1] in place.
+    sampled : Sampled
+        Its draws (X, Y, Z) lie in the space of the networks; they are clipped to [-1, 1] in place.
     plan : Plan
         Of the volume that was prepared.
     package : ModelPackage
     """
     profile = package.profiles[plan.task.target]
     background = package.pipeline.contrasts[plan.task.target].background
-    clipped = [np.clip(draw, -1, 1, out=draw) for draw in draws]
-    mean = clipped[0] if len(draws) == 1 else np.mean(clipped, axis=0)
+    clipped = [np.clip(draw, -1, 1, out=draw) for draw in sampled.draws]
+    mean = clipped[0] if len(clipped) == 1 else np.mean(clipped, axis=0)
     voxels = profile.restore(to_input_space(mean, plan.placement))
     voxels[~plan.support] = background
     spread = None
-    if len(draws) > 1:
+    if len(clipped) > 1:
         deviation = np.std(clipped, axis=0, ddof=1)
         spread = to_input_space(deviation, plan.placement, outside=0)
         spread *= np.float32((profile.high - profile.low) / 2)
         spread[~plan.support] = 0
-    return Translation(voxels, spread, plan.task, plan.steps, plan.slices, plan.warnings)
+    return Translation(
+        voxels,
+        spread,
+        plan.task,
+        plan.steps,
+        plan.slices,
+        sampled.arithmetic,
+        plan.warnings,
+    )

@@ -159,6 +159,7 @@ def inference_config(*, has_noise: bool) -> Config:
         "output_dir": "$@bundle_root + '/eval'",
         "device": {"_target_": "medtrans.bundle.choose_device", "wanted": "auto"},
         **_SETTINGS,
+        "precision": "auto",
         "network_def": {
             **_network(_RECIPE, has_noise=has_noise),
             **{key: f"@{key}" for key in _NETWORK_SETTINGS},
@@ -173,6 +174,7 @@ def inference_config(*, has_noise: bool) -> Config:
             "bundle_root": "@bundle_root",
             "device": "@device",
             "settings": "@settings",
+            "precision": "@precision",
         },
         "datalist": {"_target_": "medtrans.bundle.list_volumes", "folder": "@dataset_dir"},
         "preprocessing": _compose(

@@ -13,17 +13,17 @@ import torch
 from medtrans.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
-_CPU_PIXELS = 8 * 192 * 192  # a batch that keeps two cores busy, in about 0.3 GB
-_BYTES_PER_PIXEL = 1200  # of activations at their peak, measured on the shipped networks
-_MOST_SLICES = 64
+PRECISIONS = ("auto", "float32", "bfloat16")
+_MOST_SLICES = {"cpu": 16, "cuda": 64}
+_MOST_PIXELS = 64 * 256 * 256  # of 1200 bytes of activations in float32, on the shipped networks
+# What torch's allocator on the CPU says on Linux and macOS, and on Windows; cuDNN and cuBLAS.
+_WORDS_FOR_NO_MEMORY = ("can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
 _ACTIVATION = 2**26  # bytes; what is larger is a volume, and goes back at once
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda"; auto is CUDA where there is one.
-
-    On the CPU torch's threads are fitted to what the process may use, and freed memory is kept.
 
     Raises
     ------
@@ -40,21 +40,45 @@ def choose_device(wanted: str) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        fit_threads()
-        keep_freed_memory()
     return torch.device(f"{name}:{index}" if index else name)
 
 
-def inference_precision(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it natively, else float32.
+def choose_precision(device: torch.device, requested: str = "auto") -> torch.dtype:
+    """Return the type that networks compute in, for "auto", "float32" or "bfloat16".
 
-    Emulated bfloat16, as on a laptop's CPU without AVX512-BF16, is slower than float32.
+    auto is bfloat16 where the hardware multiplies it natively. Elsewhere, as on a laptop's CPU
+    without AVX512-BF16, it is emulated, which is slower than float32.
+
+    Raises
+    ------
+    UsageError
+        When the name is unknown.
     """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = torch.cpu._is_avx512_bf16_supported()
+    if requested not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"The precision '{requested}' is unknown; known are {known}.")
+    if requested != "auto":
+        return torch.float32 if requested == "float32" else torch.bfloat16
+    on_gpu = device.type == "cuda"
+    native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def describe(device: torch.device) -> str:
+    """Name a device with what its arithmetic depends on: the instruction set, or the GPU."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def tune_process() -> None:
+    """Fit torch's threads to the cores that this process may use, and let it keep freed memory.
+
+    Both hold for the whole process, so this is for programs that are medtrans and nothing else:
+    its command line and MONAI's bundle runner. A library leaves them to its host.
+    """
+    fit_threads()
+    keep_freed_memory()
 
 
 def fit_threads() -> int:
@@ -89,16 +113,26 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
+def usable_threads() -> int:
+    """Return how many threads this process may keep busy: as many as torch has, or fewer cores."""
+    return min(torch.get_num_threads(), usable_cores())
+
+
 def slices_at_a_time(pixels: int, device: torch.device) -> int:
     """Return how many slices of so many pixels to translate together.
 
-    On a CPU a few slices fill the cores, and more only leave the caches; on a GPU as many as a
-    quarter of its free memory holds.
+    A function of the size alone, never of how much memory is free at the moment: on a GPU it
+    decides how the result is rounded. The activations then take at most 5 GB in float32.
     """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return max(1, min(_MOST_SLICES, free // 4 // (pixels * _BYTES_PER_PIXEL)))
-    return max(1, min(_MOST_SLICES, _CPU_PIXELS // pixels))
+    return max(1, min(_MOST_SLICES[device.type], _MOST_PIXELS // pixels))
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on the GPU or the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in _WORDS_FOR_NO_MEMORY)
+    )
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -21,8 +21,7 @@ def test_gpu_agrees_with_cpu(random_model: Path, mode: str) -> None:
     head = helpers.volume(*helpers.head())
     results = []
     for device in ("cpu", "cuda"):
-        translator = Translator.load(random_model, device)
-        translator.precision = torch.float32
+        translator = Translator.load(random_model, device, "float32")
         results.append(translator.translate_volume(head, Settings(mode=mode)).voxels)
     error = float(np.mean((results[0] - results[1]) ** 2))
     assert 10 * np.log10(float(np.ptp(results[0])) ** 2 / max(error, 1e-12)) >= 60
