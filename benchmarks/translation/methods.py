@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
-from medtrans.diffusion import Loss, Steps, distance, draw_timesteps, middle, translate
+from medtrans.diffusion import Loss, Stages, Steps, distance, draw_timesteps, middle, translate
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
 from medtrans.networks.unet import TimeUNet, residual_network
 from medtrans.training.data import Batch
@@ -134,7 +134,8 @@ def drdd_predict(
         label = torch.full((len(source),), number)
         contrast = torch.full_like(label, pipeline.target_labels[number])
         denoise = noise and denoiser(noise, pipeline, schedule, contrast, source)
-        return translate(residual_predictor(residual, label), denoise, source, eps, schedule, steps)
+        stages = Stages(residual_predictor(residual, label), denoise, schedule)
+        return translate(stages, source, eps, steps)
 
     return predict
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.terms import Mode
-from medtrans.diffusion import Steps, slice_noise, translate
+from medtrans.diffusion import Stages, Steps, slice_noise, translate
 from medtrans.errors import MedtransError, PackageError
 from medtrans.inference.cohort import jobs_from_inputs
 from medtrans.inference.settings import Settings
@@ -104,8 +104,8 @@ class TranslationNetwork(nn.Module):
         if self.noise is not None:
             contrast = self._label(image, self.pipeline.targets.index(self.task.target))
             denoise = denoiser(self.noise, self.pipeline, self.schedule, contrast, image)
-        predict = residual_predictor(self.residual, label)
-        return translate(predict, denoise, image, eps, self.schedule, self.steps).clamp(-1, 1)
+        stages = Stages(residual_predictor(self.residual, label), denoise, self.schedule)
+        return translate(stages, image, eps, self.steps).clamp(-1, 1)
 
     def package(self) -> ModelPackage:
         """Return the networks as a package, for what is written in terms of one."""

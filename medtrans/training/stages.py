@@ -14,7 +14,14 @@ from torch import Generator, Tensor, nn
 
 from medtrans.config.schema import NoiseConfig, Pipeline, StageConfig, WindowScale
 from medtrans.config.terms import StageName
-from medtrans.diffusion import Schedule, draw_timesteps, noise_loss, residual_loss
+from medtrans.diffusion import (
+    Draw,
+    NoiseObjective,
+    Schedule,
+    draw_timesteps,
+    noise_loss,
+    residual_loss,
+)
 from medtrans.networks.binding import build_schedule, noise_predictor, residual_predictor
 from medtrans.networks.transfer import copy_matching, relabelled
 from medtrans.networks.unet import noise_network, residual_network
@@ -85,14 +92,13 @@ def noise_stage(
     pseudo-pairs of the unpaired targets, which come first.
     """
     schedule, config = build_schedule(pipeline), pipeline.noise
+    objective = NoiseObjective(config.loss, config.prediction, config.min_snr or None)
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
-        x0 = batch["target"]
-        t, eps = _draw(batch, schedule, config, rng)
+        draw = _draw(batch, schedule, config, rng)
         source = _dropped(batch, config, rng) if config.sees_source else None
         predict = noise_predictor(network, batch["label"], source)
-        limit = config.min_snr or None
-        return noise_loss(predict, x0, eps, t, schedule, config.loss, config.prediction, limit)
+        return noise_loss(predict, batch["target"], draw, schedule, objective)
 
     return Stage(
         "noise",
@@ -122,9 +128,9 @@ def residual_stage(
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0, source = batch["target"], batch["source"]
-        t, eps = _draw(batch, schedule, config, rng)
+        draw = _draw(batch, schedule, config, rng)
         predict = residual_predictor(network, batch["label"])
-        return residual_loss(predict, x0, source, eps, t, schedule, config.loss)
+        return residual_loss(predict, x0, source, draw, schedule, config.loss)
 
     network = residual_network(pipeline, seed)
     if noise is not None and config.from_noise:
@@ -149,9 +155,7 @@ def _dropped(batch: Batch, config: NoiseConfig, rng: Generator) -> Tensor:
     return source * kept.to(source).view(-1, 1, 1, 1)
 
 
-def _draw(
-    batch: Batch, schedule: Schedule, config: StageConfig, rng: Generator
-) -> tuple[Tensor, Tensor]:
+def _draw(batch: Batch, schedule: Schedule, config: StageConfig, rng: Generator) -> Draw:
     """Draw a batch's time steps and noise, in this order, on the CPU.
 
     A part of a batch draws for all of it and takes its own, so that the parts change nothing.
@@ -159,7 +163,7 @@ def _draw(
     x0, (count, rows) = batch["target"], _place(batch, config)
     t = draw_timesteps(count, schedule, rng, config.terminal_share)[rows]
     eps = torch.randn(count, *x0.shape[1:], generator=rng)[rows]
-    return t.to(x0.device), eps.to(x0.device)
+    return Draw(t.to(x0.device), eps.to(x0.device))
 
 
 def _place(batch: Batch, config: StageConfig) -> tuple[int, Tensor]:

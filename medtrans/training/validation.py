@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Mode
-from medtrans.diffusion import Schedule, Steps, add_noise, slice_noise, translate
+from medtrans.diffusion import Schedule, Stages, Steps, add_noise, slice_noise, translate
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
 from medtrans.networks.binding import denoiser, residual_predictor
 from medtrans.preprocessing.foreground import dilate
@@ -122,11 +122,9 @@ def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) 
         residual = residual_predictor(network, batch.label)
         contrast = targets.to(batch.label.device)[batch.label]
         denoise = noise and denoiser(noise, pipeline, schedule, contrast, batch.source)
+        stages = Stages(residual, denoise, schedule)
         steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}
-        return {
-            mode: translate(residual, denoise, batch.source, batch.eps, schedule, steps[mode])
-            for mode in modes
-        }
+        return {mode: translate(stages, batch.source, batch.eps, steps[mode]) for mode in modes}
 
     return predict
 

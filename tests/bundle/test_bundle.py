@@ -24,7 +24,7 @@ from medtrans.bundle.training import Trainer, TrainingPatches
 from medtrans.cli.app import app
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Manifest
-from medtrans.diffusion import Steps, slice_noise, translate, ve_denoiser
+from medtrans.diffusion import Stages, Steps, slice_noise, translate, ve_denoiser
 from medtrans.errors import (
     MedtransError,
     OutputError,
@@ -237,18 +237,13 @@ class TestNetwork:
         image = self.stack()
         noise = slice_noise(3, range(2), (16, 24))
         with torch.inference_mode():
-            expected = translate(
-                residual_predictor(package.residual),
-                ve_denoiser(
-                    noise_predictor(package.noise),
-                    network.schedule,
-                    package.pipeline.noise.prediction,
-                ),
-                image,
-                noise,
+            denoise = ve_denoiser(
+                noise_predictor(package.noise),
                 network.schedule,
-                Steps(*package.steps(mode)),
-            ).clamp(-1, 1)
+                package.pipeline.noise.prediction,
+            )
+            stages = Stages(residual_predictor(package.residual), denoise, network.schedule)
+            expected = translate(stages, image, noise, Steps(*package.steps(mode))).clamp(-1, 1)
             assert torch.equal(network(image, noise), expected)
 
     def test_is_deterministic(self, network: TranslationNetwork) -> None:
