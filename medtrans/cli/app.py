@@ -194,22 +194,25 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model: the noise stage on unpaired targets, the residual stage on pairs."""
-    from medtrans.cli.train import TrainRequest, train_model
+    from medtrans.cli.recipe import RecipeRequest, parse_tasks
+    from medtrans.cli.train import TrainRequest, parse_stage, train_model
 
-    iterations = {"noise": noise_iterations, "residual": residual_iterations}
     request = TrainRequest(
-        task=task,
+        recipe=RecipeRequest(
+            tasks=parse_tasks(task),
+            pipeline=pipeline,
+            initial=initial,
+            noise_iterations=noise_iterations,
+            residual_iterations=residual_iterations,
+        ),
         manifest=manifest,
         out=out,
-        pipeline=pipeline,
-        stage=stage,
+        stage=parse_stage(stage),
         noise_from=noise_from,
         pairs=pairs,
-        iterations=iterations,
-        resume=resume,
         seed=seed,
         device=device,
-        initial=initial,
+        resume=resume,
     )
     if result := train_model(request, dry_run):  # only the first process under torchrun has one
         Output(json).result(result)
@@ -226,7 +229,8 @@ def noise_level(
         str | None, typer.Option(help="A recipe: its shipped name, or a TOML file of your own.")
     ] = None,
     weight: Annotated[
-        float, typer.Option("--lambda", help="How much harmony counts against destruction.")
+        float,
+        typer.Option("--lambda", help="Weight of A (source and target apart) against B, 0 to 1."),
     ] = 0.5,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Train short models over a grid and compare.")
@@ -237,23 +241,19 @@ def noise_level(
     json: Json = False,
 ) -> None:
     """Choose the residual stage's noise for a task from the manifest's images."""
-    from medtrans.cli.noise_level import choose_noise_level
-    from medtrans.cli.train import TrainRequest
+    from medtrans.cli.noise_level import NoiseLevelRequest, choose_noise_level
+    from medtrans.cli.recipe import RecipeRequest, parse_tasks
 
-    request = TrainRequest(
-        task=task,
+    request = NoiseLevelRequest(
+        recipe=RecipeRequest(parse_tasks(task), pipeline),
         manifest=manifest,
         out=out,
-        pipeline=pipeline,
-        stage="all",
-        noise_from=None,
-        pairs=None,
-        iterations={},
-        resume=False,
+        weight=weight,
+        sweep_iterations=iterations if sweep else None,
         seed=seed,
         device=device,
     )
-    Output(json).result(choose_noise_level(request, weight, iterations if sweep else None))
+    Output(json).result(choose_noise_level(request))
 
 
 @app.command()

@@ -16,6 +16,8 @@ Axis = Literal["sagittal", "coronal", "axial"]
 AXIS_NAMES: tuple[Axis, ...] = get_args(Axis)
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
+StageChoice = Literal["all", "noise", "residual"]
+STAGE_CHOICES: tuple[StageChoice, ...] = get_args(StageChoice)
 
 
 class Task(NamedTuple):

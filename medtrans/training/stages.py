@@ -6,8 +6,8 @@ the recipe says `noise.sees_source`; the residual stage is given pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
@@ -25,9 +25,8 @@ from medtrans.diffusion import (
 from medtrans.networks.binding import build_schedule, noise_predictor, residual_predictor
 from medtrans.networks.transfer import copy_matching, relabelled
 from medtrans.networks.unet import noise_network, residual_network
-from medtrans.training.cache import CachedVolume
-from medtrans.training.data import ROW, Batch, Example, RandomSlices
-from medtrans.training.validation import Predict, denoised, translated
+from medtrans.training.data import ROW, Batch, RandomSlices, StageExamples
+from medtrans.training.validation import Validation, denoised, translated
 
 StepLoss = Callable[[nn.Module, Batch, Generator], Tensor]
 
@@ -46,10 +45,8 @@ class Stage:
     loss : callable
         (network, batch, rng) -> scalar, a mean over the batch; draws time steps and noise from
         `rng` alone. A part of a batch says in `batch[ROW]` which rows it is (on the CPU).
-    validation : sequence of Example
-        Of the val split; may be empty.
-    predict : callable
-        What is scored on the val split.
+    validation : Validation
+        What is scored on the val split; it may have no examples.
     monitored : str
         The score that picks the best checkpoint; higher is better.
     """
@@ -59,37 +56,20 @@ class Stage:
     network: nn.Module
     slices: RandomSlices
     loss: StepLoss
-    validation: Sequence[Example]
-    predict: Predict
+    validation: Validation
     monitored: str
 
 
-def target_example(volume: CachedVolume, label: int) -> Example:
-    """Make an example of the noise stage: one target volume."""
-    return Example({"target": volume}, {"target": 0}, label)
+def noise_stage(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
+    """Build the noise stage: Eq. 10 on unpaired targets.
 
-
-def pair_example(source: CachedVolume, target: CachedVolume, label: int, context: int) -> Example:
-    """Make an example of a source with its neighbours, and the target."""
-    return Example({"source": source, "target": target}, {"source": context, "target": 0}, label)
-
-
-def pseudo_example(target: CachedVolume, label: int, context: int) -> Example:
-    """Make an example of a target and a pseudo-source, which is made of the target itself."""
-    return replace(pair_example(target, target, label, context), pseudo=True)
-
-
-def noise_stage(
-    pipeline: Pipeline,
-    train: Sequence[Example],
-    val: Sequence[Example],
-    seed: int,
-    pseudo: Sequence[Example] = (),
-) -> Stage:
-    """Eq. 10 on unpaired targets.
-
-    Where the recipe lets the network see the source, `train` and `val` are pairs, and `pseudo` are
-    pseudo-pairs of the unpaired targets, which come first.
+    Parameters
+    ----------
+    pipeline : Pipeline
+    examples : StageExamples
+        Targets; pairs and pseudo-pairs where the recipe lets the network see the source.
+    seed : int
+        Decides the network's first weights and what is drawn.
     """
     schedule, config = build_schedule(pipeline), pipeline.noise
     objective = NoiseObjective(config.loss, config.prediction, config.min_snr or None)
@@ -97,54 +77,56 @@ def noise_stage(
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         draw = _draw(batch, schedule, config, rng)
         source = _dropped(batch, config, rng) if config.sees_source else None
-        predict = noise_predictor(network, batch["label"], source)
-        return noise_loss(predict, batch["target"], draw, schedule, objective)
+        eps_theta = noise_predictor(network, batch["label"], source)
+        return noise_loss(eps_theta, batch["target"], draw, schedule, objective)
 
+    predict = denoised(schedule, pipeline)
     return Stage(
-        "noise",
-        config,
-        noise_network(pipeline, seed),
-        RandomSlices(train, pipeline, "noise", seed, pseudo),
-        loss,
-        val,
-        denoised(schedule, pipeline),
-        "denoised_psnr",
+        name="noise",
+        config=config,
+        network=noise_network(pipeline, seed),
+        slices=RandomSlices(examples.train, pipeline, "noise", seed, examples.pseudo),
+        loss=loss,
+        validation=Validation(examples.val, predict, pipeline.volume, config.validation_slices),
+        monitored="denoised_psnr",
     )
 
 
 def residual_stage(
-    pipeline: Pipeline,
-    train: Sequence[Example],
-    val: Sequence[Example],
-    seed: int,
-    noise: nn.Module | None,
-    pseudo: Sequence[Example] = (),
+    pipeline: Pipeline, examples: StageExamples, seed: int, noise: nn.Module | None = None
 ) -> Stage:
-    """Eq. 9 on pairs, after pseudo-pairs where the recipe has them.
+    """Build the residual stage: Eq. 9 on pairs, after pseudo-pairs where there are some.
 
-    `noise` is the finished noise network, for validation and, if the recipe says so, to start from.
+    Parameters
+    ----------
+    pipeline : Pipeline
+    examples : StageExamples
+    seed : int
+        Decides the network's first weights and what is drawn.
+    noise : Module or None
+        The finished noise network, for validation and, if the recipe says so, to start from.
     """
     schedule, config = build_schedule(pipeline), pipeline.residual
 
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0, source = batch["target"], batch["source"]
         draw = _draw(batch, schedule, config, rng)
-        predict = residual_predictor(network, batch["label"])
-        return residual_loss(predict, x0, source, draw, schedule, config.loss)
+        r_theta = residual_predictor(network, batch["label"])
+        return residual_loss(r_theta, x0, source, draw, schedule, config.loss)
 
     network = residual_network(pipeline, seed)
     if noise is not None and config.from_noise:
         started = relabelled(network, noise.state_dict(), pipeline.targets, pipeline.tasks)
         copy_matching(network, started)
+    predict = translated(schedule, noise, pipeline)
     return Stage(
-        "residual",
-        config,
-        network,
-        RandomSlices(train, pipeline, "residual", seed, pseudo),
-        loss,
-        val,
-        translated(schedule, noise, pipeline),
-        "fidelity_psnr" if _has_unit(pipeline) else "fidelity_psnr_fit",
+        name="residual",
+        config=config,
+        network=network,
+        slices=RandomSlices(examples.train, pipeline, "residual", seed, examples.pseudo),
+        loss=loss,
+        validation=Validation(examples.val, predict, pipeline.volume, config.validation_slices),
+        monitored="fidelity_psnr" if _has_unit(pipeline) else "fidelity_psnr_fit",
     )
 
 

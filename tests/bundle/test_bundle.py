@@ -40,7 +40,8 @@ from medtrans.package.bundle_files import Documents
 from medtrans.package.folder import find_package, shipped_models
 from medtrans.package.store import export_package, load_package, save_package
 from medtrans.training.parallel import Group
-from medtrans.training.run import TrainingPlan, summarise, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import summarise, train
 from tests import helpers
 
 pytestmark = [
