@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -51,7 +50,7 @@ class TrainingPatches(Dataset[Item]):
     def __init__(
         self,
         data: str | Path,
-        pipeline: Mapping[str, Any],
+        pipeline: Mapping[str, object],
         cache_dir: str | Path,
         pairs: int | None = None,
         seed: int = 0,

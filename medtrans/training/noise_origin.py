@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medtrans.config.denoiser import DenoiserConfig
 from medtrans.config.recipes import pipeline_from_dict
@@ -20,6 +19,7 @@ from medtrans.networks.unet import noise_network
 from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.progress import say
 from medtrans.training.checkpoint import BEST, LAST, Weights, read_tensors
+from medtrans.training.recipe import with_sigma
 from medtrans.training.run_folder import read_recipe
 
 
@@ -78,12 +78,13 @@ class NoiseOrigin:
         ConfigError
             When the recipe's volumes do not suit a network that was trained elsewhere.
         """
-        raw: dict[str, Any] = self.predicted_in(pipeline).model_dump(mode="json")
-        raw["denoiser"] = None if self.denoiser is None else self.denoiser.model_dump()
+        described = self.predicted_in(pipeline).model_copy(update={"denoiser": self.denoiser})
         if self.recipe is not None and pipeline.diffusion.sigma == "auto":
-            raw["diffusion"]["sigma"] = self.recipe.diffusion.level
-            say(f"sigma is {self.recipe.diffusion.level:g}, that of {self.name}'s noise stage.")
-        return pipeline_from_dict(raw, "the recipe")
+            sigma = self.recipe.diffusion.level
+            described = with_sigma(described, sigma)
+            say(f"sigma is {sigma:g}, that of {self.name}'s noise stage.")
+        # Read again, since a network from elsewhere has a stride of its own to be checked.
+        return pipeline_from_dict(described.model_dump(mode="json"), "the recipe")
 
     def taken_over(self, pipeline: Pipeline) -> Weights:
         """Return the weights for the noise network of a recipe that is `described_in`.

@@ -17,6 +17,7 @@ from medtrans.training.validation import (
     ValidationBatch,
     _evenly,
     denoised,
+    slice_support,
     translated,
     validate,
 )
@@ -145,6 +146,16 @@ def test_pictures_show_source_predictions_and_target(cached: Cached, wide: Pipel
     assert outcome.captions == ["source", "a", "b", "target"]
     assert [len(row) for row in outcome.rows] == [4]
     assert np.array_equal(outcome.rows[0][1], outcome.rows[0][2])
+
+
+def test_the_support_is_the_filled_foreground_and_a_margin_in_mm() -> None:
+    slices = np.full((2, 9, 9), -1, dtype=np.float32)
+    slices[0, 3:6, 3:6] = 0
+    slices[0, 4, 4] = -1  # a hole: dark fluid
+    found = slice_support(slices, 2.0, (2.0, 1.0))
+    expected = np.zeros((2, 9, 9), dtype=bool)
+    expected[0, 2:7, 1:8] = True
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 50])
