@@ -33,7 +33,7 @@ from medtrans.evaluate.baselines import ToneCurve
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import BEST, read_tensors
 from medtrans.training.data import StageExamples
-from medtrans.training.loop import Session, fit
+from medtrans.training.loop import Execution, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
 BASELINES = {
@@ -212,7 +212,7 @@ def trained(
     if not (folder / BEST).is_file():  # there is no validation, so it comes last
         start = time.process_time()
         with StopSignal() as stop:
-            fit(stage, folder, Session(seed, _DEVICE, stop, resume))
+            fit(stage, folder, Execution(seed, _DEVICE, stop, resume))
         (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
     stage.network.load_state_dict(read_tensors(folder / BEST))
     return stage.network.eval().requires_grad_(False)

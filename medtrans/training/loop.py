@@ -37,7 +37,7 @@ _LOG_EVERY = 10  # steps
 
 
 @dataclass(frozen=True)
-class Session:
+class Execution:
     """How stages are trained: from which seed, where, by whom, and until when.
 
     Attributes
@@ -60,7 +60,7 @@ class Session:
     group: Group = ALONE
 
 
-def fit(stage: Stage, folder: Path, session: Session) -> Weights:
+def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     """Train a stage to its last iteration.
 
     Parameters
@@ -68,7 +68,7 @@ def fit(stage: Stage, folder: Path, session: Session) -> Weights:
     stage : Stage
     folder : Path
         Gets last.pt (the whole state), best.pt (averaged weights), logs and pictures.
-    session : Session
+    execution : Execution
 
     Returns
     -------
@@ -82,15 +82,15 @@ def fit(stage: Stage, folder: Path, session: Session) -> Weights:
     Interrupted
         When a signal came; the state is saved.
     """
-    config, group, stop = stage.config, session.group, session.stop
-    state = _fresh_state(stage, session.device)
-    if session.resume and (folder / LAST).is_file():
+    config, group, stop = stage.config, execution.group, execution.stop
+    state = _fresh_state(stage, execution.device)
+    if execution.resume and (folder / LAST).is_file():
         load_checkpoint(folder / LAST, state)
     group.wait()  # all have read last.pt before the first writes it anew
     writer = _Writer(stage, state, folder) if group.leads else None
     with track(f"{stage.name} stage") as update:
-        for batch in _stream(stage, state.step, session):
-            loss, norm = _step(stage, state, batch, session)
+        for batch in _stream(stage, state.step, execution):
+            loss, norm = _step(stage, state, batch, execution)
             stopped = group.agree(stop.received)
             if writer is not None:
                 note = writer.step(loss, norm, last=stopped is not None)
@@ -117,8 +117,8 @@ def _fresh_state(stage: Stage, device: torch.device) -> State:
     return State(network, averaged(network, config.ema_decay), optimizer)
 
 
-def _stream(stage: Stage, first: int, session: Session) -> Iterator[Batch]:
-    config, device, group = stage.config, session.device, session.group
+def _stream(stage: Stage, first: int, execution: Execution) -> Iterator[Batch]:
+    config, device, group = stage.config, execution.device, execution.group
     rows = group.rows(config.batch_size, config.accumulate)
     steps = range(first, config.iterations)
     pin = device.type == "cuda"
@@ -127,15 +127,15 @@ def _stream(stage: Stage, first: int, session: Session) -> Iterator[Batch]:
         yield {**moved, ROW: rows}
 
 
-def _step(stage: Stage, state: State, batch: Batch, session: Session) -> tuple[float, float]:
+def _step(stage: Stage, state: State, batch: Batch, execution: Execution) -> tuple[float, float]:
     """One optimiser step; returns the loss and the gradient's norm before clipping."""
     config = stage.config
     for settings in state.optimizer.param_groups:
         settings["lr"] = _learning_rate(config, state.step)
     state.optimizer.zero_grad(set_to_none=True)
     parts = _parts(batch, config.accumulate)
-    losses = [_backward(stage, state, part, session.seed) for part in parts]
-    loss = session.group.average(state.network, torch.stack(losses).sum())
+    losses = [_backward(stage, state, part, execution.seed) for part in parts]
+    loss = execution.group.average(state.network, torch.stack(losses).sum())
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
     value = float(loss)
     if not math.isfinite(value):

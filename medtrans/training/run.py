@@ -8,7 +8,7 @@ from medtrans.system.progress import be_silent, say
 from medtrans.system.signals import StopSignal
 from medtrans.training.assembly import assembled_noise_stage, assembled_residual_stage
 from medtrans.training.checkpoint import Weights
-from medtrans.training.loop import Session, fit
+from medtrans.training.loop import Execution, fit
 from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.packaging import save_model
 from medtrans.training.parallel import ALONE, Group
@@ -51,13 +51,13 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
         setup = _with_sigma_chosen(setup)
     # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
     with StopSignal(patient=group.world > 1) as stop:
-        session = Session(plan.seed, setup.device, stop, plan.resume, group)
-        noise = _noise_weights(setup, session)
+        execution = Execution(plan.seed, setup.device, stop, plan.resume, group)
+        noise = _noise_weights(setup, execution)
         if plan.stages == "noise":
             return plan.stage_folder("noise")
         with group.leader_first():
             stage = assembled_residual_stage(setup, noise)
-        residual = _fit(stage, plan, session)
+        residual = _fit(stage, plan, execution)
     if group.leads:
         save_model(setup, noise, residual)
     return plan.model_folder
@@ -88,9 +88,9 @@ def _with_sigma_chosen(setup: TrainingSetup) -> TrainingSetup:
     return setup.with_pipeline(chosen)
 
 
-def _noise_weights(setup: TrainingSetup, session: Session) -> Weights | None:
+def _noise_weights(setup: TrainingSetup, execution: Execution) -> Weights | None:
     """Train, take over or leave out the noise stage."""
-    plan, group = setup.plan, session.group
+    plan, group = setup.plan, execution.group
     if "noise" not in plan.trained:
         if setup.taken_over is None:
             say("No noise stage: the model will have fidelity mode only.")
@@ -99,16 +99,16 @@ def _noise_weights(setup: TrainingSetup, session: Session) -> Weights | None:
         stage = assembled_noise_stage(setup)
         if group.leads:
             write_recipe(plan.stage_folder(stage.name), setup.pipeline)
-    return _fit(stage, plan, session)
+    return _fit(stage, plan, execution)
 
 
-def _fit(stage: Stage, plan: TrainingPlan, session: Session) -> Weights:
-    folder, world = plan.stage_folder(stage.name), session.group.world
+def _fit(stage: Stage, plan: TrainingPlan, execution: Execution) -> Weights:
+    folder, world = plan.stage_folder(stage.name), execution.group.world
     many = f" in {world} processes" if world > 1 else ""
     say(
-        f"Training the {stage.name} stage on {session.device}{many}; checkpoints and logs in "
+        f"Training the {stage.name} stage on {execution.device}{many}; checkpoints and logs in "
         f"{folder}."
     )
     if not stage.validation.examples:
         say("No val split: the last weights are kept, not the best. Add val subjects to the CSV.")
-    return fit(stage, folder, session)
+    return fit(stage, folder, execution)

@@ -29,7 +29,7 @@ from medtrans.training.checkpoint import (
 )
 from medtrans.training.data import StageExamples, pair_example, target_example
 from medtrans.training.log import TrainingLog
-from medtrans.training.loop import Session, _learning_rate, fit
+from medtrans.training.loop import Execution, _learning_rate, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 from medtrans.training.validation import Outcome
 from tests import helpers
@@ -51,7 +51,7 @@ def make_stage(cached: Cached) -> Callable[..., Stage]:
 
 def run(stage: Stage, folder: Path, **options: Any) -> dict[str, Tensor]:
     settings = {"seed": 0, "device": CPU, "resume": False, "stop": StopSignal(), **options}
-    return fit(stage, folder, Session(**settings))
+    return fit(stage, folder, Execution(**settings))
 
 
 def stopping(stage: Stage, stop: StopSignal, step: int, number: int = signal.SIGINT) -> Stage:
