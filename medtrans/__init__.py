@@ -24,7 +24,7 @@ __all__ = ["MedtransError", "Settings", "Translator", "__version__", "volumes"]
 _HOMES = {"Settings": "medtrans.inference.settings", "Translator": "medtrans.inference.translator"}
 # Modules that the configs of older model packages name, and where they are now.
 _FORMER = {
-    "bundle_training": "medtrans.bundle.training",
+    "bundle_training": "medtrans.bundle",
     "devices": "medtrans.system.devices",
     "settings": "medtrans.inference.settings",
 }

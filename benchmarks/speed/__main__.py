@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.speed import machine, networks, report, training, translation
+from benchmarks.speed.report import Results
 from medtrans.package.store import load_package
 from medtrans.system.devices import tune_process
 from medtrans.volumes import read_volume
 
-Section = Callable[[], dict[str, Any]]
+Section = Callable[[], Mapping[str, object]]
 
 
 def main() -> None:
@@ -25,32 +25,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("performance.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     parser.add_argument("--only", nargs="*", metavar="SECTION", help="measure these again")
-    chosen = parser.parse_args()
-    again = chosen.only is not None and chosen.json.is_file()
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if again else {}
-    if chosen.brain is not None:
-        measure(chosen.brain, chosen.model, chosen.repeats, found, chosen.json, chosen.only)
-    report.write(found, chosen.page)
+    arguments = parser.parse_args()
+    again = arguments.only is not None and arguments.json.is_file()
+    results = json.loads(arguments.json.read_text(encoding="utf-8")) if again else {}
+    if arguments.brain is not None:
+        results["shape"] = " x ".join(map(str, read_volume(arguments.brain).shape))
+        every = sections(arguments.brain, arguments.model, arguments.repeats)
+        chosen = {name: s for name, s in every.items() if name in (arguments.only or every)}
+        measure(chosen, results, arguments.json)
+    report.write(results, arguments.page)
 
 
-def measure(
-    brain: Path,
-    model: str,
-    repeats: int,
-    found: dict[str, Any],
-    goal: Path,
-    only: list[str] | None,
-) -> None:
-    """Fill `found`, which is saved after each section: a stopped run loses one section."""
+def measure(chosen: Mapping[str, Section], results: Results, path: Path) -> None:
+    """Fill `results`, which are saved after each section: a stopped run loses one section."""
     tune_process()  # as the commands do
-    found["machine"] = machine.description()
-    found["shape"] = " x ".join(map(str, read_volume(brain).shape))
-    for name, section in sections(brain, model, repeats).items():
-        if only and name not in only:
-            continue
+    results["machine"] = machine.description()
+    for name, section in chosen.items():
         print(name, flush=True)
-        found.setdefault("measured", {})[name] = section()
-        goal.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        results.setdefault("measured", {})[name] = section()
+        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def sections(brain: Path, model: str, repeats: int) -> dict[str, Section]:

@@ -11,25 +11,25 @@ import argparse
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
 from benchmarks.translation.cells import trained
-from benchmarks.translation.cohorts import Cohort, CohortData
+from benchmarks.translation.cohorts import Changes, Cohort, CohortData
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.terms import Task
 from medtrans.networks.binding import build_schedule
 from medtrans.networks.unet import inference_copy, residual_network
 from medtrans.system.devices import choose_precision
+from medtrans.training.data import StageExamples
 from medtrans.training.stages import residual_stage
-from medtrans.training.validation import translated, validate
+from medtrans.training.validation import Validation, translated, validate
 
 RESULTS = Path(__file__).parent / "architectures.csv"
-SHIPPED: dict[str, Any] = load_pipeline("base", {"tasks": ["t1-to-t2"]}).network.model_dump()
-SETTINGS: dict[str, dict[str, Any]] = {
+SHIPPED: Changes = load_pipeline("base", {"tasks": ["t1-to-t2"]}).network.model_dump()
+SETTINGS: dict[str, Changes] = {
     "shipped": {},
     "half the width": {"channels": [32, 64, 64, 64]},
     "three levels": {"channels": [64, 96, 128], "attention": [False] * 3},
@@ -73,7 +73,7 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.4g")
 
 
-def _network(setting: dict[str, Any]) -> nn.Module:
+def _network(setting: Changes) -> nn.Module:
     pipeline = load_pipeline(
         "base",
         {"tasks": ["t1-to-t2"], "network": {**SHIPPED, **setting}, "volume": {"divisible": 16}},
@@ -96,7 +96,7 @@ def _ratio(network: nn.Module, reference: nn.Module) -> float:
         return statistics.median(once(network) / once(reference) for _ in range(_REPEATS))
 
 
-def _quality(cohort: Cohort, name: str, setting: dict[str, Any], seed: int, folder: Path) -> float:
+def _quality(cohort: Cohort, name: str, setting: Changes, seed: int, folder: Path) -> float:
     """Fidelity mode's foreground PSNR after a linear fit, mean over the val subjects, in dB."""
     window = {"patch": [80, 80], "iterations": _ITERATIONS}
     changes = {
@@ -107,12 +107,13 @@ def _quality(cohort: Cohort, name: str, setting: dict[str, Any], seed: int, fold
     }
     pipeline = cohort.pipeline(changes)
     examples = CohortData(cohort, pipeline, folder).residual("all", seed)
-    stage = residual_stage(pipeline, examples.train, [], seed, None)
+    stage = residual_stage(pipeline, StageExamples(examples.train), seed)
     run = folder / name.replace(" ", "-") / str(seed)
     network = trained(stage, pipeline, run, seed)
     predict = translated(build_schedule(pipeline), None, pipeline)
     device = torch.device("cpu")
-    outcome = validate(network, predict, examples.val, pipeline, _SLICES, device)
+    validation = Validation(examples.val, predict, pipeline.volume, _SLICES)
+    outcome = validate(network, validation, device)
     return outcome.scores["fidelity_psnr_fit"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -18,7 +17,7 @@ CONVOLUTION_GFLOP = 2 * 9 * _CHANNELS**2 * _BATCH * _HEIGHT * _WIDTH / 1e9
 _COPIED = 64 * 2**20
 
 
-def description() -> dict[str, Any]:
+def description() -> dict[str, str | int]:
     """CPU, cores, memory and library versions; nothing that names the machine."""
     return {
         "cpu": _cpu_model(),
@@ -45,18 +44,18 @@ def convolution(dtype: torch.dtype, *, channels_last: bool) -> Callable[[], obje
 
 def ceilings() -> dict[str, float]:
     """GFLOP/s of convolutions, and GB/s of a copy (read and written bytes)."""
-    found = {}
+    rates = {}
     for name, dtype, last in (
         ("bf16 channels_last", torch.bfloat16, True),
         ("fp32 channels_last", torch.float32, True),
         ("fp32 contiguous", torch.float32, False),
     ):
         seconds = median_s(convolution(dtype, channels_last=last), repeats=15)
-        found[f"convolution {name}, GFLOP/s"] = CONVOLUTION_GFLOP / seconds
+        rates[f"convolution {name}, GFLOP/s"] = CONVOLUTION_GFLOP / seconds
     source = torch.ones(_COPIED, dtype=torch.uint8)
-    goal = torch.empty_like(source)
-    found["copy, GB/s"] = 2 * _COPIED / 1e9 / median_s(lambda: goal.copy_(source), repeats=15)
-    return found
+    copy = torch.empty_like(source)
+    rates["copy, GB/s"] = 2 * _COPIED / 1e9 / median_s(lambda: copy.copy_(source), repeats=15)
+    return rates
 
 
 def _cpu_model() -> str:

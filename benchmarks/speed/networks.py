@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
@@ -40,11 +39,11 @@ def per_slice(package: ModelPackage) -> dict[str, float]:
     ]
     reference = [_reference(*shape).eval() for shape in _REFERENCE]
     theirs = [_forward(net, size) for net in reference]
-    own_s, their_s = (2 * sum(median_s(call, 3) for call in calls) for calls in (ours, theirs))
+    our_s, their_s = (2 * sum(median_s(call, 3) for call in calls) for calls in (ours, theirs))
     return {
-        "shipped networks, s": own_s,
+        "shipped networks, s": our_s,
         "reference size, s": their_s,
-        "ratio": their_s / own_s,
+        "ratio": their_s / our_s,
         "reference size, M parameters": sum(map(_parameters, reference)) / 1e6,
         "reference size, TFLOP": 2 * sum(map(_gflop, theirs)) / 1e3,
     }
@@ -53,11 +52,11 @@ def per_slice(package: ModelPackage) -> dict[str, float]:
 def by_slice_size(package: ModelPackage) -> dict[str, float]:
     """Milliseconds a slice in fidelity mode, for square slices."""
     network = inference_copy(package.residual, CPU, choose_precision(CPU))
-    found = {}
+    milliseconds = {}
     for side, batch in ((64, 32), (128, 16), (256, 4)):
         seconds = median_s(_forward(network, (batch, side, side)), 5)
-        found[f"{side} x {side}"] = seconds / batch * 1e3
-    return found
+        milliseconds[f"{side} x {side}"] = seconds / batch * 1e3
+    return milliseconds
 
 
 def _rates(network: nn.Module) -> dict[str, float]:
@@ -109,7 +108,7 @@ def _training_step(network: nn.Module, size: tuple[int, int, int]) -> Callable[[
     return call
 
 
-def channels_in(network: Any) -> int:
+def channels_in(network: nn.Module) -> int:
     """Channels of the image that a network takes, before folding."""
     unet = getattr(network, "unet", network)
     fold = getattr(getattr(network, "fold", None), "downscale_factor", 1)

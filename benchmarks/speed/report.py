@@ -17,17 +17,21 @@ runs. The brain has {shape} voxels.
 """
 
 
-def write(found: Mapping[str, Any], path: Path) -> None:
+Results = dict[str, Any]
+"""The JSON: the machine, the brain's shape, and what was measured, by section."""
+
+
+def write(results: Results, path: Path) -> None:
     """Write the tables and, below them, benchmarks/speed/notes.md."""
-    path.write_text(page(found), encoding="utf-8")
+    path.write_text(page(results), encoding="utf-8")
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(results: Results) -> str:
     """Return the page in Markdown."""
-    text = _HEAD.format(shape=found["shape"])
-    sections = [("The machine", _rows(found["machine"]))]
-    sections += [("Targets", _targets(found))]
-    sections += [(name, _rows_or_table(value)) for name, value in found["measured"].items()]
+    text = _HEAD.format(shape=results["shape"])
+    sections = [("The machine", _rows(results["machine"]))]
+    sections += [("Targets", _targets(results["measured"]))]
+    sections += [(name, _rows_or_table(value)) for name, value in results["measured"].items()]
     sections += [("Architectures", _architectures())] if ARCHITECTURES.is_file() else []
     body = "\n".join(f"## {name}\n\n{table}" for name, table in sections)
     return text + body + "\n" + NOTES.read_text(encoding="utf-8")
@@ -40,17 +44,17 @@ def _architectures() -> str:
     return "\n".join([lines[0], "|---" * (lines[0].count("|") - 1) + "|", *lines[1:]]) + "\n"
 
 
-def _rows_or_table(value: Mapping[str, Any]) -> str:
-    nested = all(isinstance(v, Mapping) for v in value.values())
-    return _table(value) if nested else _rows(value)
+def _rows_or_table(value: Mapping[str, object]) -> str:
+    columns = {name: column for name, column in value.items() if isinstance(column, Mapping)}
+    return _table(columns) if len(columns) == len(value) else _rows(value)
 
 
-def _rows(values: Mapping[str, Any]) -> str:
+def _rows(values: Mapping[str, object]) -> str:
     lines = [f"| {name} | {_text(value)} |" for name, value in values.items()]
     return "\n".join(["| | |", "|---|---|", *lines]) + "\n"
 
 
-def _table(columns: Mapping[str, Mapping[str, Any]]) -> str:
+def _table(columns: Mapping[str, Mapping[str, object]]) -> str:
     names = list(next(iter(columns.values())))
     head = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines = [
@@ -62,45 +66,40 @@ def _table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*head, *lines]) + "\n"
 
 
-def _targets(found: Mapping[str, Any]) -> str:
+def _targets(measured: Mapping[str, Any]) -> str:
     """Compare the targets with what was measured."""
-    m = found["measured"]
-    nets, shell, training = m["Networks"], m["From the shell"], m["Training"]
-    wanted: list[tuple[str, float, str, float]] = []
+    nets, shell, training = (measured[k] for k in ("Networks", "From the shell", "Training"))
+    start_up, parts = measured["Start-up, s"], measured["Parts, s"]
+    rows: list[tuple[str, float, str, float]] = []
     for stage, rates in nets.items():
-        wanted += [
+        step = rates["training step, share of ceiling"]
+        rows += [
             (f"{stage} forward, share of ceiling", rates["forward, share of ceiling"], ">=", 0.8),
-            (
-                f"{stage} step, share of ceiling",
-                rates["training step, share of ceiling"],
-                ">=",
-                0.5,
-            ),
+            (f"{stage} step, share of ceiling", step, ">=", 0.5),
             (f"{stage} loader over step", training[stage]["loader over step"], ">=", 5),
         ]
-    wanted += [
+    ratio = measured["A 256 x 256 slice at 2 + 2"]["ratio"]
+    rows += [
         ("fidelity from the shell, s", shell["fidelity"]["wall, s"], "<=", 15),
         ("2 + 2 from the shell, s", shell["realistic"]["wall, s"], "<=", 40),
-        ("outside the network, s", m["Parts, s"]["fidelity"]["outside the network"], "<=", 6),
+        ("outside the network, s", parts["fidelity"]["outside the network"], "<=", 6),
         ("peak memory, MB", max(s["peak memory, MB"] for s in shell.values()), "<=", 2048),
-        ("faster than the reference size", m["A 256 x 256 slice at 2 + 2"]["ratio"], ">=", 40),
-        ("medtrans --help, s", m["Start-up, s"]["medtrans --help"], "<=", 0.5),
-        ("import medtrans, s", m["Start-up, s"]["import medtrans"], "<=", 0.3),
+        ("faster than the reference size", ratio, ">=", 40),
+        ("medtrans --help, s", start_up["medtrans --help"], "<=", 0.5),
+        ("import medtrans, s", start_up["import medtrans"], "<=", 0.3),
     ]
     lines = [
-        f"| {name} | {sign} {goal:g} | {_text(value)} | {_verdict(value, sign, goal)} |"
-        for name, value, sign, goal in wanted
+        f"| {name} | {sign} {target:g} | {_text(value)} | {_verdict(value, sign, target)} |"
+        for name, value, sign, target in rows
     ]
     return "\n".join(["| | target | measured | |", "|---|---|---|---|", *lines]) + "\n"
 
 
-def _verdict(value: float, sign: str, goal: float) -> str:
-    return "met" if (value >= goal if sign == ">=" else value <= goal) else "not met"
+def _verdict(value: float, sign: str, target: float) -> str:
+    return "met" if (value >= target if sign == ">=" else value <= target) else "not met"
 
 
-def _text(value: Any) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 1000
-        else str(round(value) if isinstance(value, float) else value)
-    )
+def _text(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 1000 else str(round(value))

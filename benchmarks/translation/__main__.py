@@ -10,18 +10,18 @@ import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import torch
 
 from benchmarks.translation.cells import BASELINES, LONGER, Cell, run_cell
 from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out
+from benchmarks.translation.scoring import Scores
 from medtrans.config.terms import MODES, Task
 
 RESULTS = HERE / "results.csv"
 METHODS = "identity,tone curve,regression l1,regression l2,pix2pix,rddm,drdd"
 MODES_SCORED = ",".join([*MODES, "2+10"])
-KEYS = ("cohort", "task", "method", "pairs", "seed", "split")
 
 
 def main() -> None:
@@ -56,23 +56,16 @@ def main() -> None:
 
 
 def _run(cell: Cell, arguments: argparse.Namespace) -> None:
-    key = dict(
-        zip(
-            KEYS,
-            (
-                cell.cohort.name,
-                str(cell.cohort.task),
-                cell.method,
-                cell.pairs,
-                str(cell.seed),
-                arguments.split,
-            ),
-            strict=True,
-        )
-    )
-    if not _claim(
-        arguments.folder / "claims" / cell.name.replace("/", "--"), key, arguments.results
-    ):
+    key = {
+        "cohort": cell.cohort.name,
+        "task": str(cell.cohort.task),
+        "method": cell.method,
+        "pairs": cell.pairs,
+        "seed": str(cell.seed),
+        "split": arguments.split,
+    }
+    marker = arguments.folder / "claims" / cell.name.replace("/", "--")
+    if not _claim(marker, key, arguments.results):
         return
     rows = run_cell(cell, arguments.split, arguments.folder)
     stamp = {"version": _version(), "date": time.strftime("%Y-%m-%d %H:%M")}
@@ -81,7 +74,7 @@ def _run(cell: Cell, arguments: argparse.Namespace) -> None:
     print(cell.name, arguments.split, f"{best:.2f} dB", flush=True)
 
 
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
+def append(path: Path, rows: list[Scores]) -> None:
     """Add rows; two processes may do so at the same time."""
     with path.open("a", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -98,6 +91,7 @@ def _header(path: Path) -> list[str]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
+    """Read rows as they are written; none where there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -118,10 +112,10 @@ def _claim(marker: Path, key: dict[str, str], results: Path) -> bool:
     return not any(all(row[k] == v for k, v in key.items()) for row in read(results))
 
 
-_HELD: list[Any] = []
+_HELD: list[IO[str]] = []  # locks that last as long as the process
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+def _rounded(row: Scores) -> Scores:
     return {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
@@ -146,4 +140,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.translation.cohorts import Cohort, CohortData
+from benchmarks.translation.cohorts import Changes, Cohort, CohortData
 from benchmarks.translation.methods import (
     Predict,
     averaged,
@@ -25,15 +24,16 @@ from benchmarks.translation.methods import (
     regress,
     regression,
 )
-from benchmarks.translation.scoring import score_subject
+from benchmarks.translation.scoring import Scores, score_subject
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import MODES
 from medtrans.diffusion import Steps
 from medtrans.errors import TrainingError
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.system.signals import StopSignal
-from medtrans.training.checkpoint import read_tensors
-from medtrans.training.loop import BEST, fit
+from medtrans.training.checkpoint import BEST, read_tensors
+from medtrans.training.data import StageExamples
+from medtrans.training.loop import Execution, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
 
 BASELINES = {
@@ -62,7 +62,7 @@ class Cell:
 
     cohort: Cohort
     method: str
-    variant: dict[str, Any]
+    variant: Changes
     pairs: str
     seed: int
     modes: tuple[str, ...] = MODES
@@ -73,7 +73,7 @@ class Cell:
         return self.method.removesuffix(LONGER)
 
     @property
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> Changes:
         """The variant's changes to the recipe."""
         changes = {k: v for k, v in self.variant.items() if k not in ("start", "related")}
         together = bool(self.variant.get("related") and self.cohort.related)
@@ -87,10 +87,11 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The cell's folder, below the one of all."""
         return f"{self.cohort.name}/{self.method}/{self.pairs}/{self.seed}".replace(" ", "-")
 
 
-def run_cell(cell: Cell, split: str, folder: Path) -> list[dict[str, Any]]:
+def run_cell(cell: Cell, split: str, folder: Path) -> list[Scores]:
     """Train what is not trained yet, and score it; a row for each subject and mode."""
     pipeline = cell.cohort.pipeline(cell.changes)
     data = CohortData(cell.cohort, pipeline, folder)
@@ -168,7 +169,7 @@ def _residual(
     if start is not None and cell.pairs == "none":
         return start
     examples = data.balanced(cell.pairs, cell.seed)
-    stage = residual_stage(pipeline, examples.train, [], cell.seed, noise, examples.pseudo)
+    stage = residual_stage(pipeline, examples._replace(val=()), cell.seed, noise)
     if start is not None:
         stage.network.load_state_dict(start.state_dict())
     return trained(stage, pipeline, folder / cell.name, cell.seed)
@@ -179,23 +180,23 @@ def _start(cell: Cell, folder: Path) -> nn.Module:
     changes = {**cell.changes, "residual": {"pseudo_until": 1.0, **cell.variant["start"]}}
     pipeline = cell.cohort.pipeline(changes)
     examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
-    stage = residual_stage(pipeline, [], [], cell.seed, None, examples.pseudo)
-    own = f"start-{_fingerprint({k: v for k, v in changes.items() if k != 'noise'})}"
-    return trained(stage, pipeline, folder / cell.cohort.name / own / str(cell.seed), cell.seed)
+    stage = residual_stage(pipeline, StageExamples([], pseudo=examples.pseudo), cell.seed)
+    start = f"start-{_fingerprint({k: v for k, v in changes.items() if k != 'noise'})}"
+    return trained(stage, pipeline, folder / cell.cohort.name / start / str(cell.seed), cell.seed)
 
 
-def _fingerprint(changes: dict[str, Any]) -> str:
+def _fingerprint(changes: Changes) -> str:
     return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _noise(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn.Module:
     """Train the noise stage, once for all cells that share it."""
     examples = data.noise(cell.pairs, cell.seed)
-    stage = noise_stage(pipeline, examples.train, [], cell.seed, examples.pseudo)
-    own = _fingerprint({k: v for k, v in cell.changes.items() if k != "residual"})
+    stage = noise_stage(pipeline, examples._replace(val=()), cell.seed)
+    changes = _fingerprint({k: v for k, v in cell.changes.items() if k != "residual"})
     paired = pipeline.noise.sees_source and pipeline.noise.pseudo_until < 1
     pairs = cell.pairs if paired else "unpaired"
-    name = f"{cell.cohort.name}/noise-{own}/{pairs}/{cell.seed}".replace(" ", "-")
+    name = f"{cell.cohort.name}/noise-{changes}/{pairs}/{cell.seed}".replace(" ", "-")
     return trained(stage, pipeline, folder / name, cell.seed)
 
 
@@ -211,7 +212,7 @@ def trained(
     if not (folder / BEST).is_file():  # there is no validation, so it comes last
         start = time.process_time()
         with StopSignal() as stop:
-            fit(stage, pipeline, folder, seed=seed, device=_DEVICE, resume=resume, stop=stop)
+            fit(stage, folder, Execution(seed, _DEVICE, stop, resume))
         (folder / _SECONDS).write_text(f"{time.process_time() - start:.1f}")
     stage.network.load_state_dict(read_tensors(folder / BEST))
     return stage.network.eval().requires_grad_(False)

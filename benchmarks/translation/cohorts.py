@@ -13,9 +13,8 @@ from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
 from medtrans.data.manifest import Manifest, write_manifest
 from medtrans.training.cache import VolumeCache
-from medtrans.training.data import Example
+from medtrans.training.data import Example, StageExamples
 from medtrans.training.examples import (
-    StageExamples,
     TrainingData,
     noise_examples,
     residual_examples,
@@ -23,6 +22,9 @@ from medtrans.training.examples import (
 )
 
 HERE = Path(__file__).parent
+
+Changes = dict[str, Any]
+"""Keys of a recipe with their new values, table by table."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Cohort:
     name : str
     task : Task
     manifest : Path
-    overrides : dict
+    overrides : Changes
         What its recipe changes in the benchmark's.
     related : sequence of str
         Tasks to the same target, which a unified model learns beside this one.
@@ -43,10 +45,10 @@ class Cohort:
     name: str
     task: Task
     manifest: Path
-    overrides: dict[str, Any]
+    overrides: Changes
     related: Sequence[str] = ()
 
-    def pipeline(self, variant: dict[str, Any] | None = None) -> Pipeline:
+    def pipeline(self, variant: Changes | None = None) -> Pipeline:
         """Return the benchmark's recipe for this cohort, with a variant's changes."""
         base = load_pipeline(HERE / "recipe.toml", {**self.overrides, "tasks": [str(self.task)]})
         return load_pipeline_with(base, variant or {})
@@ -69,7 +71,7 @@ def leave_one_out(manifest: Path, number: int, folder: Path) -> Path:
     return path
 
 
-def load_pipeline_with(pipeline: Pipeline, changes: dict[str, Any]) -> Pipeline:
+def load_pipeline_with(pipeline: Pipeline, changes: Changes) -> Pipeline:
     """Lay changes, table by table, over a recipe."""
     raw = pipeline.model_dump(mode="json")
     for key, value in changes.items():
@@ -86,6 +88,7 @@ class CohortData:
 
     @cached_property
     def manifest(self) -> Manifest:
+        """The cohort's manifest, read."""
         return Manifest.read(self.cohort.manifest)
 
     def residual(self, pairs: str, seed: int) -> StageExamples:
@@ -99,18 +102,22 @@ class CohortData:
     def balanced(self, pairs: str, seed: int) -> StageExamples:
         """Return `residual`, with half of the images the task's own where there are others."""
         examples, label = self.residual(pairs, seed), self._label
-        own = [example for example in examples.train if example.label == label]
+        of_task = [example for example in examples.train if example.label == label]
         related = [example for example in examples.train if example.label != label]
-        times = max(1, round(len(related) / len(own))) if own else 1
-        return examples._replace(train=own * times + related)
+        times = max(1, round(len(related) / len(of_task))) if of_task else 1
+        return examples._replace(train=of_task * times + related)
 
     @property
     def _label(self) -> int:
         return self.pipeline.parsed_tasks.index(self.cohort.task)
 
+    def _data(self, subjects: int | None, seed: int) -> TrainingData:
+        tasks = self.pipeline.parsed_tasks
+        return select_data(self.manifest, tasks, subjects, seed, need_pairs=False)
+
     def _selected(self, pairs: str, seed: int) -> TrainingData:
         few = self.manifest.pairs(*self.cohort.task, "train", _subjects(pairs), seed)
-        every = select_data(self.manifest, self.pipeline, None, seed, need_pairs=False)
+        every = self._data(None, seed)
         return replace(every, pairs={**every.pairs, self.cohort.task: few})
 
     def noise(self, pairs: str, seed: int) -> StageExamples:
@@ -121,7 +128,7 @@ class CohortData:
 
     def scored(self, split: str) -> Iterator[tuple[str, Example]]:
         """Yield every subject of a split with its pair."""
-        data = select_data(self.manifest, self.pipeline, 0, 0, need_pairs=False)
+        data = self._data(0, 0)
         for pair in self.manifest.require_pairs(*self.cohort.task, split):
             only = replace(data, pairs={self.cohort.task: [pair]}, validation_pairs={})
             yield pair.source.subject, residual_examples(only, self.cache, self.pipeline).train[0]

@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
-from medtrans.diffusion import Loss, Steps, distance, draw_timesteps, middle, translate
+from medtrans.diffusion import Loss, Stages, Steps, distance, draw_timesteps, middle, translate
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
 from medtrans.networks.unet import TimeUNet, residual_network
-from medtrans.training.data import Batch
-from medtrans.training.examples import StageExamples
+from medtrans.training.data import Batch, StageExamples
 from medtrans.training.stages import Stage, residual_stage
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -46,13 +45,16 @@ def regression(loss: Loss) -> Callable[[Pipeline, StageExamples, int], Stage]:
 
 
 def regress(network: nn.Module, source: Tensor) -> Tensor:
-    """Give y - r_theta(y, stack)."""
+    """Return y - r_theta(y, stack), (B, 1, H, W), of a stack (B, 2k + 1, H, W)."""
     y, time = middle(source), source.new_full((len(source),), _LAST)
     return y - network(torch.cat([y, source], dim=1), time)
 
 
 def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
-    """Isola et al.: l1 and a conditional patch discriminator (MONAI's), least squares."""
+    """Pix2pix (Isola et al., arXiv 1611.07004): l1 and a conditional patch discriminator (MONAI's).
+
+    The adversarial loss is least squares (Mao et al., arXiv 1611.04076).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         critic = PatchDiscriminator(2, 32, in_channels=2, num_layers_d=3)
@@ -74,9 +76,9 @@ def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
 
 
 def rddm(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
-    """Coupled residual diffusion (Liu et al., RDDM): one state, one t, residual and noise at once.
+    """Coupled residual diffusion (RDDM, Liu et al., arXiv 2308.13712): residual and noise at once.
 
-    I_t = x0 + alpha_bar_t r + beta_bar_t eps; one network answers r and eps.
+    One state and one t: I_t = x0 + alpha_bar_t r + beta_bar_t eps; one network answers r and eps.
     """
     schedule = build_schedule(pipeline)
 
@@ -126,7 +128,7 @@ def rddm_predict(network: nn.Module, pipeline: Pipeline, steps: int) -> Predict:
 def drdd_predict(
     residual: nn.Module, noise: nn.Module | None, pipeline: Pipeline, task: Task, steps: Steps
 ) -> Predict:
-    """DRDD in one of its modes."""
+    """Translate by DRDD (Alg. 2); `noise` may be None where no noise step is taken."""
     schedule = build_schedule(pipeline)
     number = pipeline.parsed_tasks.index(task)
 
@@ -134,7 +136,8 @@ def drdd_predict(
         label = torch.full((len(source),), number)
         contrast = torch.full_like(label, pipeline.target_labels[number])
         denoise = noise and denoiser(noise, pipeline, schedule, contrast, source)
-        return translate(residual_predictor(residual, label), denoise, source, eps, schedule, steps)
+        stages = Stages(residual_predictor(residual, label), denoise, schedule)
+        return translate(stages, source, eps, steps)
 
     return predict
 
@@ -160,5 +163,5 @@ def _stage(
     step: Callable[[nn.Module, Batch, Generator], Tensor],
 ) -> Stage:
     """Make the residual stage's data and network another method's."""
-    stage = residual_stage(pipeline, examples.train, [], seed, None)
+    stage = residual_stage(pipeline, StageExamples(examples.train), seed)
     return replace(stage, network=residual_network(pipeline, seed), loss=step)

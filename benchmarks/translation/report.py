@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ _TRIED = {
     "realism": "realism distance",
 }
 
-Styles = dict[str, dict[str, Any]]
+Styles = dict[str, dict[str, object]]
 
 
 def main() -> None:
@@ -67,17 +67,17 @@ def load(path: Path, split: str) -> pd.DataFrame:
 
 def _tables(rows: pd.DataFrame) -> list[str]:
     parts = []
-    for pairs, found in rows.groupby("pairs", observed=True):
-        columns = [c for c in _COLUMNS if c in found and found[c].notna().any()]
-        means = found.groupby("name", sort=False)[columns].mean()
-        spread = _spread_over_seeds(found)
+    for pairs, group in rows.groupby("pairs", observed=True):
+        columns = [c for c in _COLUMNS if c in group and group[c].notna().any()]
+        means = group.groupby("name", sort=False)[columns].mean()
+        spread = _spread_over_seeds(group)
         lines = []
         for name, row in means.iterrows():
             deviation = spread.get(name)
             shown = "–" if deviation is None or pd.isna(deviation) else f"{deviation:.2f}"
             lines.append([name, *(f"{row[c]:.4g}" for c in columns), shown])
         names = ["method", *(_COLUMNS[c] for c in columns), "sd over seeds, dB"]
-        seeds = found.seed.nunique()
+        seeds = group.seed.nunique()
         parts += [f"### Pairs: {pairs} ({seeds} seed{'s' * (seeds > 1)})", _markdown(names, lines)]
     return parts
 
@@ -90,9 +90,9 @@ def _tried(rows: pd.DataFrame) -> list[str]:
     best_first = rows.groupby("name").psnr_fit.mean().sort_values(ascending=False).index
     lines = []
     for name in best_first:
-        found = rows[rows.name == name]
-        cells = [_mean_and_spread(found, column) for column in _TRIED]
-        lines.append([name, str(found.seed.nunique()), *cells])
+        variant = rows[rows.name == name]
+        cells = [_mean_and_spread(variant, column) for column in _TRIED]
+        lines.append([name, str(variant.seed.nunique()), *cells])
     return [_TRIED_INTRODUCTION, _markdown(names, lines)]
 
 
@@ -166,15 +166,17 @@ def draw(rows: pd.DataFrame, folder: Path) -> None:
     _draw_realism(rows, folder / "fidelity_against_realism.png", plt, styles)
 
 
-def _draw_quality(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> None:
+def _draw_quality(rows: pd.DataFrame, path: Path, plt: ModuleType, styles: Styles) -> None:
     """One panel for each budget."""
     present = [p for p in PAIRS if (rows.pairs == p).any()]
     figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained")
     longer = rows.name.str.contains(LONGER)
     budgets = {"400 steps on pairs": rows[~longer], "1600 steps on pairs (x4)": rows[longer]}
     for axes, (title, chosen) in zip(panels, budgets.items(), strict=True):
-        for name, found in chosen.groupby("name", sort=False):
-            means = found.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
+        for name, method in chosen.groupby("name", sort=False):
+            means = (
+                method.groupby(["pairs", "seed"], observed=True).psnr_fit.mean().groupby("pairs")
+            )
             centre, spread = means.mean().reindex(present), means.std().reindex(present)
             known = centre.notna().to_numpy().nonzero()[0]  # a line over numbers that were not run
             style = styles[name.replace(LONGER, "")]
@@ -189,7 +191,7 @@ def _draw_quality(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> N
     figure.savefig(path, dpi=120)
 
 
-def _draw_realism(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> None:
+def _draw_realism(rows: pd.DataFrame, path: Path, plt: ModuleType, styles: Styles) -> None:
     """Hollow marks are the longer budget."""
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
     measures = {
@@ -198,10 +200,10 @@ def _draw_realism(rows: pd.DataFrame, path: Path, plt: Any, styles: Styles) -> N
     }
     most = rows[rows.pairs == "all"]
     for axes, (column, label) in zip(panels, measures.items(), strict=True):
-        for name, found in most.groupby("name", sort=False):
+        for name, method in most.groupby("name", sort=False):
             fill = "none" if LONGER in name else "full"
             style = styles[name.replace(LONGER, "")] | {"fillstyle": fill, "linestyle": ""}
-            axes.plot(found[column].mean(), found.psnr_fit.mean(), label=name, **style)
+            axes.plot(method[column].mean(), method.psnr_fit.mean(), label=name, **style)
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
     panels[0].axvline(1, color="grey", linewidth=0.8)

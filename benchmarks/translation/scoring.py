@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from benchmarks.translation.methods import Predict
 from medtrans.diffusion import SliceNoise
 from medtrans.evaluate.metrics import linear_fit, similarity
 from medtrans.evaluate.realism import realism_distance
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
-from medtrans.preprocessing.foreground import dilate
 from medtrans.training.data import Example
+from medtrans.training.validation import slice_support
+from medtrans.volumes.voxels import Voxels
 
 _BATCH = 16
 _STRIDE = 8  # pixels: what slices are padded to
 _MARGIN = 1  # pixels around the source's foreground that a translation may fill
 
+Scores = dict[str, str | float | None]
+"""Columns of results.csv with their values; None where a score cannot be had."""
+
 
 def score_subject(
     predict: Predict, example: Example, seed: int, correlation: float = 0.0
-) -> dict[str, Any]:
+) -> Scores:
     """Translate all of a subject's slices and compare them with its target.
 
     Inside the target's foreground and whole, raw and after a least-squares linear fit; texture on
@@ -35,11 +36,12 @@ def score_subject(
     start = time.process_time()
     predicted = translate_slices(predict, source, seed, correlation)
     seconds = time.process_time() - start
-    predicted = np.where(_support(source[:, source.shape[1] // 2]), predicted, np.float32(-1))
+    support = slice_support(source[:, source.shape[1] // 2], _MARGIN, (1.0, 1.0))
+    predicted = np.where(support, predicted, np.float32(-1))
     image, truth = (predicted + 1) / 2, (target[:, 0] + 1) / 2
     mask = truth > 0
     fitted = np.where(mask | (image > 0), linear_fit(image, truth, mask), np.float32(0))
-    scores: dict[str, Any] = {}
+    scores: Scores = {}
     for name, values in (("", image), ("_fit", fitted)):
         inside = similarity(values, truth, mask)
         whole = similarity(values, truth, np.ones_like(mask))
@@ -53,7 +55,7 @@ def score_subject(
     return {**scores, **texture, "seconds": round(seconds, 3)}
 
 
-def _realism(image: NDArray[np.float32], truth: NDArray[np.float32]) -> float | None:
+def _realism(image: Voxels, truth: Voxels) -> float | None:
     try:
         return realism_distance(image, truth)
     except ValueError:  # too few patches with foreground: a cohort of single slices
@@ -61,8 +63,8 @@ def _realism(image: NDArray[np.float32], truth: NDArray[np.float32]) -> float | 
 
 
 def translate_slices(
-    predict: Predict, source: NDArray[np.float32], seed: int, correlation: float = 0.0
-) -> NDArray[np.float32]:
+    predict: Predict, source: Voxels, seed: int, correlation: float = 0.0
+) -> Voxels:
     """(n, 2k + 1, H, W) -> (n, H, W), clipped to [-1, 1]; the noise is a function of the slice."""
     done = []
     for first in range(0, len(source), _BATCH):
@@ -75,7 +77,7 @@ def translate_slices(
     return np.concatenate(done)
 
 
-def slices_of(example: Example, key: str) -> NDArray[np.float32]:
+def slices_of(example: Example, key: str) -> Voxels:
     """Read all slices with foreground, cut to its box and padded; (n, 2k + 1, H, W) in [-1, 1]."""
     lead = example.lead
     corner = (lead.box[0][0], lead.box[1][0])
@@ -83,8 +85,3 @@ def slices_of(example: Example, key: str) -> NDArray[np.float32]:
     context = example.contexts[key]
     volume = example.volumes[key]
     return np.stack([volume.patch(i, corner, size, context) for i in lead.occupied])
-
-
-def _support(centre: NDArray[np.float32]) -> NDArray[np.bool_]:
-    filled = np.stack([ndimage.binary_fill_holes(plane > -1) for plane in centre])
-    return dilate(filled, _MARGIN, (np.inf, 1.0, 1.0))

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.translation.cells import trained
-from benchmarks.translation.cohorts import HERE, Cohort, CohortData
+from benchmarks.translation.cohorts import HERE, Changes, Cohort, CohortData
 from benchmarks.translation.methods import Predict, drdd_predict
-from benchmarks.translation.scoring import score_subject, slices_of, translate_slices
+from benchmarks.translation.scoring import (
+    Scores,
+    score_subject,
+    slices_of,
+    translate_slices,
+)
 from medtrans.config.recipes import load_pipeline
 from medtrans.diffusion import Steps
 from medtrans.report.pictures import save_grid
-from medtrans.training.data import Example
+from medtrans.training.data import Example, StageExamples
 from medtrans.training.stages import residual_stage
+from medtrans.volumes.voxels import Voxels
 
 RESULTS = HERE / "unified.csv"
 PICTURE = HERE.parents[1] / "docs" / "pictures" / "unified.png"
@@ -41,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tasks = load_pipeline("brain-unified").parsed_tasks
     every = {"tasks": [str(task) for task in tasks]}
-    rows: list[dict[str, Any]] = []
+    rows: list[Scores] = []
     tiles = []
     for task in tasks:
         cohort = Cohort("brain", task, arguments.manifest, {})
@@ -65,21 +69,19 @@ def main() -> None:
     print(pd.DataFrame(rows).pivot_table("psnr_fit", "task", "model", sort=False).round(2))
 
 
-def _model(
-    cohort: Cohort, changes: dict[str, Any], name: str, arguments: argparse.Namespace
-) -> Predict:
+def _model(cohort: Cohort, changes: Changes, name: str, arguments: argparse.Namespace) -> Predict:
     pipeline = cohort.pipeline(changes)
     if changes:
         iterations = _TIMES * pipeline.residual.iterations
         pipeline = cohort.pipeline({**changes, "residual": {"iterations": iterations}})
     examples = CohortData(cohort, pipeline, arguments.folder).residual("all", arguments.seed)
-    stage = residual_stage(pipeline, examples.train, [], arguments.seed, None)
+    stage = residual_stage(pipeline, StageExamples(examples.train), arguments.seed)
     folder = arguments.folder / "unified" / name / str(arguments.seed)
     network = trained(stage, pipeline, folder, arguments.seed)
     return drdd_predict(network, None, pipeline, cohort.task, Steps(1, 0))
 
 
-def _tiles(models: dict[str, Predict], example: Example) -> list[NDArray[np.float32]]:
+def _tiles(models: dict[str, Predict], example: Example) -> list[Voxels]:
     """Give the middle slice: source, what each model makes of it, target."""
     source, target = slices_of(example, "source"), slices_of(example, "target")
     middle = slice(len(source) // 2, len(source) // 2 + 1)

@@ -22,8 +22,8 @@ _HOMES = {
     "TellWhereModelIs": "bundle.training",
     "Trainer": "bundle.training",
     "TrainingPatches": "bundle.training",
-    "join_processes": "bundle.training",
-    "own_device": "bundle.training",
+    "join_processes": "bundle.process",
+    "own_device": "bundle.process",
     "Settings": "inference.settings",
     "choose_device": "bundle.process",
 }

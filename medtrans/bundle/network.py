@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.terms import DEFAULT_MODE, Mode
-from medtrans.diffusion import slice_noise, translate
+from medtrans.diffusion import Stages, slice_noise, translate
 from medtrans.errors import PackageError
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
 from medtrans.networks.unet import noise_network, residual_network
@@ -84,8 +84,8 @@ class TranslationNetwork(nn.Module):
         if self.noise is not None:
             contrast = self._label(image, self.pipeline.targets.index(self.task.target))
             denoise = denoiser(self.noise, self.pipeline, self.schedule, contrast, image)
-        predict = residual_predictor(self.residual, label)
-        return translate(predict, denoise, image, eps, self.schedule, self.steps).clamp(-1, 1)
+        stages = Stages(residual_predictor(self.residual, label), denoise, self.schedule)
+        return translate(stages, image, eps, self.steps).clamp(-1, 1)
 
     def fill(self, package: ModelPackage) -> None:
         """Take over a package's weights, and be ready for inference.

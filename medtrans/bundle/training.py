@@ -5,31 +5,30 @@ It is `medtrans train` with the config's values: the same loop, checkpoints and 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import STAGES
+from medtrans.config.terms import StageChoice
 from medtrans.data.manifest import Manifest
-from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
 from medtrans.training.cache import VolumeCache
-from medtrans.training.data import RandomSlices
+from medtrans.training.data import Item, RandomSlices
 from medtrans.training.examples import residual_examples, select_data
-from medtrans.training.parallel import current, join
-from medtrans.training.run import TrainingPlan, train
+from medtrans.training.parallel import current
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.recipe import with_stages
+from medtrans.training.run import train
 
 
-class TrainingPatches(Dataset[dict[str, Any]]):
-    """What the residual stage trains on: item i is a function of (seed, i).
+class TrainingPatches(Dataset[Item]):
+    """What the residual stage trains on (Eq. 9): item i is a function of (seed, i).
 
     The volumes are looked up and prepared when the first item is asked for. The noise stage draws
     its patches from the same manifest's target volumes.
@@ -50,7 +49,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
     def __init__(
         self,
         data: str | Path,
-        pipeline: Mapping[str, Any],
+        pipeline: Mapping[str, object],
         cache_dir: str | Path,
         pairs: int | None = None,
         seed: int = 0,
@@ -62,7 +61,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.pipeline.residual.iterations * self.pipeline.residual.batch_size
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, position: int) -> Item:
         if position >= len(self):
             raise IndexError(position)
         return self._slices[position]
@@ -75,7 +74,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
 
     @cached_property
     def _slices(self) -> RandomSlices:
-        data = select_data(Manifest.read(self.data), self.pipeline, self.pairs, self.seed)
+        tasks = self.pipeline.parsed_tasks
+        data = select_data(Manifest.read(self.data), tasks, self.pairs, self.seed)
         cache = VolumeCache(self.cache_dir, self.pipeline)
         examples = residual_examples(data, cache, self.pipeline)
         return RandomSlices(examples.train, self.pipeline, "residual", self.seed, examples.pseudo)
@@ -83,6 +83,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
 
 class Trainer:
     """Train the stages of a data set's recipe and write a model package.
+
+    The parameters are what configs/train.json of a package may say, so that they keep their names.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ class Trainer:
         max_epochs: int = 1,
         device: torch.device | str = "auto",
         initial: str | None = None,
-        stages: Literal["all", "noise", "residual"] = "all",
+        stages: StageChoice = "all",
         resume: bool = False,
         train_handlers: Sequence[Callable[[Trainer], None]] = (),
     ) -> None:
@@ -118,7 +120,6 @@ class Trainer:
 
     def run(self) -> Path | None:
         """Train; returns the package's folder (None in all but the first of several processes)."""
-        tune_process()
         group = current()
         written = train(self.plan(), group)
         if not group.leads:
@@ -131,15 +132,12 @@ class Trainer:
     def plan(self) -> TrainingPlan:
         """Return what will be trained."""
         plan = self.dataset.plan(self.out)
-        longer: dict[str, Any] = {
-            name: plan.pipeline.stage(name).model_copy(
-                update={"iterations": self.max_epochs * plan.pipeline.stage(name).iterations}
-            )
-            for name in STAGES
-        }
+        longer = with_stages(
+            plan.pipeline, lambda stage: {"iterations": self.max_epochs * stage.iterations}
+        )
         return replace(
             plan,
-            pipeline=plan.pipeline.model_copy(update=longer),
+            pipeline=longer,
             initial=self.initial,
             stages=self.stages,
             device=self.device,
@@ -153,15 +151,3 @@ class TellWhereModelIs:
     def __call__(self, trainer: Trainer) -> None:
         if trainer.model is not None:
             say(f"The model is in {trainer.model}")
-
-
-def own_device() -> torch.device:
-    """Return the GPU of this process under torchrun; the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def join_processes() -> None:
-    """Join the processes that torchrun started; they train together."""
-    join()

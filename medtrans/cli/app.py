@@ -14,10 +14,10 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
+from medtrans import __version__
 from medtrans.cli.console import Output
 from medtrans.config.terms import DEFAULT_MODE, Axis, Kind, Mode
 from medtrans.errors import EXIT_OUR_FAULT, Interrupted, MedtransError, Terminated
-from medtrans.version import __version__
 
 app = typer.Typer(
     name="medtrans",
@@ -167,8 +167,8 @@ def translate(
     json: Json = False,
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
+    from medtrans import Settings
     from medtrans.cli.translate import TranslateRequest, translate_files
-    from medtrans.inference.settings import Settings
 
     settings = Settings(
         task=task,
@@ -252,22 +252,25 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model: the noise stage on unpaired targets, the residual stage on pairs."""
-    from medtrans.cli.train import TrainRequest, train_model
+    from medtrans.cli.recipe import RecipeRequest, parse_tasks
+    from medtrans.cli.train import TrainRequest, parse_stage, train_model
 
-    iterations = {"noise": noise_iterations, "residual": residual_iterations}
     request = TrainRequest(
-        task=task,
+        recipe=RecipeRequest(
+            tasks=parse_tasks(task),
+            pipeline=pipeline,
+            initial=initial,
+            noise_iterations=noise_iterations,
+            residual_iterations=residual_iterations,
+        ),
         manifest=manifest,
         out=out,
-        pipeline=pipeline,
-        stage=stage,
+        stage=parse_stage(stage),
         noise_from=noise_from,
         pairs=pairs,
-        iterations=iterations,
-        resume=resume,
         seed=seed,
         device=device,
-        initial=initial,
+        resume=resume,
     )
     if result := train_model(request, dry_run):  # only the first process under torchrun has one
         Output(json).result(result)
@@ -308,23 +311,19 @@ def noise_level(
     The criterion J = lambda A + (1 - lambda) B is lowest at the chosen sigma. A is the distance
     between noisy sources and noisy targets; B is that between noisy and clean sources.
     """
-    from medtrans.cli.noise_level import choose_noise_level
-    from medtrans.cli.train import TrainRequest
+    from medtrans.cli.noise_level import NoiseLevelRequest, choose_noise_level
+    from medtrans.cli.recipe import RecipeRequest, parse_tasks
 
-    request = TrainRequest(
-        task=task,
+    request = NoiseLevelRequest(
+        recipe=RecipeRequest(parse_tasks(task), pipeline),
         manifest=manifest,
         out=out,
-        pipeline=pipeline,
-        stage="all",
-        noise_from=None,
-        pairs=None,
-        iterations={},
-        resume=False,
+        weight=weight,
+        sweep_iterations=iterations if sweep else None,
         seed=seed,
         device=device,
     )
-    Output(json).result(choose_noise_level(request, weight, iterations if sweep else None))
+    Output(json).result(choose_noise_level(request))
 
 
 @app.command()

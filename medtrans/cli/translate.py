@@ -90,9 +90,7 @@ class TranslateRequest:
     def _listed(self, task: Task) -> list[Job]:
         if self.manifest is None or self.out_dir is None:
             return jobs_from_inputs(self.inputs, self.out)
-        from medtrans.data.manifest import Manifest
-
-        return jobs_from_manifest(Manifest.read(self.manifest), task.source, self.out_dir)
+        return jobs_from_manifest(self.manifest, task.source, self.out_dir)
 
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:

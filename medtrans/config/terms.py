@@ -18,6 +18,8 @@ AXIS_NAMES: tuple[Axis, ...] = get_args(Axis)
 Kind = Literal["nifti", "dicom", "itk"]  # of files
 StageName = Literal["noise", "residual"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
+StageChoice = Literal["all", "noise", "residual"]
+STAGE_CHOICES: tuple[StageChoice, ...] = get_args(StageChoice)
 
 
 class Task(NamedTuple):

@@ -25,7 +25,9 @@ from medtrans.diffusion.predictions import (
     prediction_target,
 )
 from medtrans.diffusion.processes import (
+    Draw,
     Loss,
+    NoiseObjective,
     NoisePredictor,
     ResidualPredictor,
     add_noise,
@@ -37,7 +39,7 @@ from medtrans.diffusion.processes import (
     residual_loss,
 )
 from medtrans.diffusion.randomness import SliceNoise, generator, slice_noise
-from medtrans.diffusion.sampler import Steps, remove_noise, remove_residual, translate
+from medtrans.diffusion.sampler import Stages, Steps, remove_noise, remove_residual, translate
 from medtrans.diffusion.schedules import Schedule, linear_variance_schedule
 from medtrans.diffusion.sde import (
     diffusion_variance,
@@ -50,12 +52,15 @@ from medtrans.diffusion.sde import (
 __all__ = [
     "Criterion",
     "Denoiser",
+    "Draw",
     "Loss",
+    "NoiseObjective",
     "NoisePredictor",
     "Prediction",
     "ResidualPredictor",
     "Schedule",
     "SliceNoise",
+    "Stages",
     "Steps",
     "add_noise",
     "add_residual",

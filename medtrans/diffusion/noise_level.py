@@ -1,14 +1,15 @@
 """How much noise the residual stage should work in: the criterion J(sigma) of Eq. 11, 12, 45-51.
 
-J(sigma) = lambda A(sigma) + (1 - lambda) B(sigma), and the lowest is best. A is how far apart the
-noisy source and the noisy target still are (noise harmonises domains, so it falls); B is how far
-the noisy source has gone from the source itself (noise destroys, so it rises). Both are MMDs.
+J(sigma) = lambda A(sigma) + (1 - lambda) B(sigma) (Eq. 12, 50), and the lowest is best (Eq. 51). A
+is how far apart the noisy source and the noisy target still are: it falls, since noise makes two
+distributions alike. B is how far the noisy source has gone from the source itself: it rises, since
+noise destroys. Both are squared MMDs with a Gaussian kernel (Eq. 46).
 
-What is the paper's and what is our reading: A, B, their MMD and the weight are the paper's as
-public summaries have them. Ours are: the samples are image patches; the kernel is a Gaussian whose
-bandwidth is the median distance between clean patches; the estimate is the unbiased one of the
-square, held at 0 (its root makes J almost flat below the bandwidth); and each curve is divided by
-its largest value over the grid, so that lambda weighs numbers of one size.
+Where the paper gives no value, or another one, the choice is ours: the samples are image patches;
+the kernel's width is the median distance between clean patches; the estimate is the unbiased one,
+held at 0; there is one draw of the noise (Eq. 47 averages several); and each curve is divided by
+its largest value over the grid (Eq. 48, 49 scale from the least to the largest over all sigma), so
+that lambda weighs numbers of one size.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from torch import Generator, Tensor
 
 
 class Criterion(NamedTuple):
-    """The criterion on a grid of noise levels; each a list as long as the grid.
+    """The criterion on a grid of noise levels (Eq. 45-50); each a list as long as the grid.
 
     Attributes
     ----------
     sigma : list of float
+        Noise levels, on the [-1, 1] scale.
     apart : list of float
         A, in [0, 1]: squared MMD of noisy source and noisy target.
     destroyed : list of float
@@ -41,14 +43,14 @@ class Criterion(NamedTuple):
 
     @property
     def best(self) -> float:
-        """The sigma at which J is lowest."""
+        """The sigma at which J is lowest (Eq. 51)."""
         return self.sigma[self.total.index(min(self.total))]
 
 
 def noise_criterion(
     source: Tensor, target: Tensor, grid: Sequence[float], weight: float, rng: Generator
 ) -> Criterion:
-    """Measure A, B and J of two sets of patches that need not be pairs.
+    """Measure A, B and J (Eq. 11, 12, 45-50) of two sets of patches that need not be pairs.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def noise_criterion(
     grid : sequence of float
         Noise levels, above 0, on the [-1, 1] scale.
     weight : float
-        lambda in [0, 1]: how much harmony counts against destruction.
+        lambda in [0, 1]: the weight of A against B.
     rng : Generator
         Every level is given the same draws, so that the curves are smooth.
     """
@@ -72,16 +74,24 @@ def noise_criterion(
 
 
 def squared_mmd(x: Tensor, y: Tensor, bandwidth: float, paired: bool = False) -> float:
-    """Square of the maximum mean discrepancy (Gretton et al., JMLR 13, 2012), Gaussian kernel.
+    """Square of the maximum mean discrepancy with a Gaussian kernel (Eq. 46), estimated unbiased.
+
+    Gretton et al., JMLR 13, 2012, Lemma 6.
 
     Parameters
     ----------
     x, y : Tensor
         Shape (n, features) and (m, features).
     bandwidth : float
+        The kernel's width w: k(a, b) = exp(-|a - b|^2 / (2 w^2)).
     paired : bool
         Row i of y is what row i of x came from: such twins are left out, or they would make the
         sets look alike.
+
+    Returns
+    -------
+    float
+        At least 0: an estimate below 0 becomes 0.
     """
     xx, yy, xy = (_kernel(a, b, bandwidth) for a, b in ((x, x), (y, y), (x, y)))
     across = _off_diagonal_mean(xy) if paired else xy.mean()
@@ -90,9 +100,22 @@ def squared_mmd(x: Tensor, y: Tensor, bandwidth: float, paired: bool = False) ->
 
 
 def median_distance(x: Tensor, most: int = 1000) -> float:
-    """Median distance between two rows, of at most `most` evenly spread ones."""
-    some = x[torch.linspace(0, len(x) - 1, min(len(x), most)).long()]
-    return max(float(torch.pdist(some).median()), 1e-6)
+    """Median Euclidean distance between two rows: a width for the kernel of Eq. 46.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (n, features), n at least 2.
+    most : int
+        How many evenly spread rows are compared at most.
+
+    Returns
+    -------
+    float
+        Above 0.
+    """
+    sample = x[torch.linspace(0, len(x) - 1, min(len(x), most)).long()]
+    return max(float(torch.pdist(sample).median()), 1e-6)
 
 
 def _kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:

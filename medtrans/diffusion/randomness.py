@@ -1,7 +1,7 @@
 """Random numbers as a function of what they are for, never of the order they are drawn in.
 
 Batch size, resuming, workers and the device therefore change nothing: noise is drawn on the CPU
-in float32 from a generator seeded by its key.
+in float32 from a generator seeded by its key. The paper asks for eps ~ N(0, I), no more (Eq. 2).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Generator, Tensor
 
 
 def seed_of(*key: int | str) -> int:
-    """Mix a key such as (seed, "slice", 17) into 63 well-spread bits."""
+    """Mix a key such as (seed, "slice", 17) into 63 well-spread bits, by BLAKE2 (RFC 7693)."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator(*key: int | str) -> Generator:
-    """Return a CPU generator for this key."""
+    """Return a CPU generator for this key, seeded by `seed_of`."""
     return Generator().manual_seed(seed_of(*key))
 
 
 def slice_noise(
     seed: int, indices: Sequence[int], size: tuple[int, int], purpose: str = "start"
 ) -> Tensor:
-    """Draw N(0, 1) noise for slices of a volume.
+    """Draw N(0, 1) noise for slices of a volume: the eps of Alg. 2.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def correlated_slice_noise(
 
     Each slice's noise is a weighted sum of the independent noises around it, with Gaussian weights
     whose squares add up to 1: two slices d apart correlate as exp(-(d / length)^2 / 2), or less
-    where the length is below one slice. It still depends on the slice's position alone.
+    where the length is below one slice. It still depends on the slice's position alone. The paper
+    translates single images and knows no such noise; each slice's eps is that of Alg. 2.
 
     Parameters
     ----------
@@ -68,6 +69,11 @@ def correlated_slice_noise(
         As for `slice_noise`.
     length : float
         In slices; 0 gives independent noise and infinity the same noise for every slice.
+
+    Returns
+    -------
+    Tensor
+        Shape (len(indices), 1, height, width), float32, on the CPU.
     """
     if length == 0:
         return slice_noise(seed, indices, size, purpose)
@@ -78,8 +84,8 @@ def correlated_slice_noise(
     offsets = range(-reach, reach + 1)
     weights = torch.tensor([math.exp(-((d / length) ** 2)) for d in offsets])
     weights /= weights.norm()
-    wanted = sorted({i + d for i in indices for d in offsets})
-    white = dict(zip(wanted, slice_noise(seed, wanted, size, purpose), strict=True))
+    near = sorted({i + d for i in indices for d in offsets})
+    white = dict(zip(near, slice_noise(seed, near, size, purpose), strict=True))
     return torch.stack(
         [
             sum((w * white[i + d] for w, d in zip(weights, offsets, strict=True)), torch.zeros(()))
@@ -116,11 +122,11 @@ class SliceNoise:
         self.size, self.device, self.correlation = size, device, correlation
 
     def start(self) -> Tensor:
-        """Return eps of the start y + sigma * eps; shape (batch, 1, height, width)."""
+        """Return eps of the start y + sigma * eps (Alg. 2); shape (batch, 1, height, width)."""
         return self._draw("start")
 
     def fresh(self, step: int) -> Tensor:
-        """Return eps' of a stochastic noise step (Eq. 8)."""
+        """Return eps' of a stochastic noise step (Eq. 8); shape (batch, 1, height, width)."""
         return self._draw(f"step {step}")
 
     def _draw(self, purpose: str) -> Tensor:

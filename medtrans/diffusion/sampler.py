@@ -17,8 +17,15 @@ from medtrans.diffusion.schedules import Schedule
 class Steps(NamedTuple):
     """How many reverse steps each stage takes, and how stochastic the noise stage is.
 
-    With `noise` = 0 the known sigma * eps that was added at the start is subtracted instead:
-    fidelity mode, one network call when `residual` is 1.
+    Attributes
+    ----------
+    residual : int
+        From 1 to T.
+    noise : int
+        From 0 to T. With 0 the known sigma * eps that was added at the start is subtracted
+        instead: fidelity mode, one network call when `residual` is 1.
+    eta : float
+        Of Eq. 8, in [0, 1]: 0 deterministic, 1 ancestral.
     """
 
     residual: int
@@ -26,32 +33,39 @@ class Steps(NamedTuple):
     eta: float = 0.0
 
 
+class Stages(NamedTuple):
+    """The two stages of a model, with the schedule that they were trained on.
+
+    Attributes
+    ----------
+    residual : callable
+        r_theta(x, source, time) -> residual (B, 1, H, W).
+    denoise : Denoiser or None
+        The noise stage; None where it is not used.
+    schedule : Schedule
+    """
+
+    residual: ResidualPredictor
+    denoise: Denoiser | None
+    schedule: Schedule
+
+
 FreshNoise = Callable[[int], Tensor]
 """step number -> independent N(0, 1) noise of the images' shape; asked for only when eta > 0."""
 
 
 def translate(
-    predict: ResidualPredictor,
-    denoise: Denoiser | None,
-    source: Tensor,
-    eps: Tensor,
-    schedule: Schedule,
-    steps: Steps,
-    fresh: FreshNoise | None = None,
+    stages: Stages, source: Tensor, eps: Tensor, steps: Steps, fresh: FreshNoise | None = None
 ) -> Tensor:
     """Translate source slices into target slices (Alg. 2).
 
     Parameters
     ----------
-    predict : callable
-        r_theta(x, source, time) -> residual (B, 1, H, W).
-    denoise : Denoiser or None
-        The noise stage; may be None when `steps.noise` is 0.
+    stages : Stages
     source : Tensor
         Shape (B, 2k + 1, H, W): each slice with its neighbours, in [-1, 1].
     eps : Tensor
         Shape (B, 1, H, W): the noise of the start y + sigma * eps.
-    schedule : Schedule
     steps : Steps
     fresh : callable, optional
         Needed when eta > 0 and more than one noise step is taken.
@@ -60,22 +74,45 @@ def translate(
     -------
     Tensor
         Shape (B, 1, H, W): the estimate of x0, not clipped.
+
+    Raises
+    ------
+    ValueError
+        When noise steps are to be taken without a noise stage, or eta > 0 without fresh noise.
     """
+    schedule = stages.schedule
     known = schedule.sigma * eps
-    x = remove_residual(middle(source) + known, source, predict, schedule, steps.residual)
+    x = remove_residual(middle(source) + known, source, stages.residual, schedule, steps.residual)
     if steps.noise == 0:
         return x - known
-    if denoise is None:
+    if stages.denoise is None:
         raise ValueError("noise steps need a noise stage")
-    return remove_noise(x, denoise, schedule, steps.noise, steps.eta, fresh)
+    return remove_noise(x, stages.denoise, schedule, steps.noise, steps.eta, fresh)
 
 
 def remove_residual(
     x: Tensor, source: Tensor, predict: ResidualPredictor, schedule: Schedule, steps: int
 ) -> Tensor:
-    """Deterministic reverse of the residual diffusion (Eq. 6), from T to 0 in `steps` steps."""
-    grid = schedule.grid(steps)
-    for now, then in pairwise(grid):
+    """Deterministic reverse of the residual diffusion (Eq. 6), from T to 0.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (B, 1, H, W): y + sigma eps.
+    source : Tensor
+        Shape (B, 2k + 1, H, W).
+    predict : callable
+        r_theta(x, source, time) -> residual (B, 1, H, W).
+    schedule : Schedule
+    steps : int
+        From 1 to T: network calls.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 1, H, W): the estimate of x0 + sigma eps.
+    """
+    for now, then in pairwise(schedule.grid(steps)):
         t = torch.full((x.shape[0],), now, device=x.device)
         share = float(schedule.alpha_bar[now] - schedule.alpha_bar[then])
         x = x - share * predict(x, source, schedule.residual_time(t))
@@ -90,13 +127,35 @@ def remove_noise(
     eta: float = 0.0,
     fresh: FreshNoise | None = None,
 ) -> Tensor:
-    """Reverse of the noise diffusion (Eq. 8), from sigma to 0 in `steps` steps.
+    """Reverse of the noise diffusion (Eq. 8), from sigma to 0.
 
     x_{t-1} = x_t - (b_t - sqrt(b_{t-1}^2 - s^2)) eps_theta + s eps', with b = beta_bar and
     s^2 = eta * beta_t^2 * b_{t-1}^2 / b_t^2, where beta_t^2 = b_t^2 - b_{t-1}^2.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (B, C, H, W): x0 + sigma eps.
+    denoise : Denoiser
+    schedule : Schedule
+    steps : int
+        From 1 to T: network calls.
+    eta : float
+        In [0, 1]: 0 deterministic, 1 ancestral.
+    fresh : callable, optional
+        Needed when eta > 0 and there is more than one step; the last step adds no noise.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H, W): the estimate of x0.
+
+    Raises
+    ------
+    ValueError
+        When fresh noise is needed and there is none.
     """
-    grid = schedule.grid(steps)
-    for number, (now, then) in enumerate(pairwise(grid)):
+    for number, (now, then) in enumerate(pairwise(schedule.grid(steps))):
         b_now, b_then = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
         level = torch.full((x.shape[0],), b_now, device=x.device)
         eps = (x - denoise(x, level)) / b_now

@@ -12,14 +12,17 @@ TIME_SCALE = 1000.0  # the networks' time embedding expects numbers of this size
 
 @dataclass(frozen=True)
 class Schedule:
-    """The two cumulative schedules of DRDD.
+    """The two cumulative schedules of DRDD (Eq. 2, 3).
+
+    One T serves both processes; the paper's T1 and T2 may differ.
 
     Attributes
     ----------
     alpha_bar : Tensor
-        Shape (T + 1,), float64: share of the residual at each step, from 0 to exactly 1.
+        Shape (T + 1,), float64: share of the residual at each step, from 0 to exactly 1 (Eq. 3).
     beta_bar : Tensor
-        Shape (T + 1,), float64: standard deviation of the noise, from 0 to exactly sigma.
+        Shape (T + 1,), float64: standard deviation of the noise, on the [-1, 1] scale of the
+        images, from 0 to exactly sigma (Eq. 2).
     """
 
     alpha_bar: Tensor
@@ -32,29 +35,64 @@ class Schedule:
 
     @property
     def sigma(self) -> float:
+        """The noise of the residual stage, beta_bar_T, on the [-1, 1] scale (Eq. 4)."""
         return float(self.beta_bar[-1])
 
     def grid(self, steps: int) -> list[int]:
-        """Return `steps` + 1 time steps from T down to 0, evenly spaced in t."""
+        """Return the time steps that a reverse process visits (Alg. 2, with steps left out).
+
+        Parameters
+        ----------
+        steps : int
+            From 1 to T.
+
+        Returns
+        -------
+        list of int
+            `steps` + 1 time steps from T down to 0, evenly spaced in t.
+        """
         return [round(self.last * (steps - i) / steps) for i in range(steps + 1)]
 
     def residual_time(self, t: Tensor) -> Tensor:
-        """Tell the residual network the integer steps `t` as alpha_bar x 1000."""
+        """Return what the residual network is told of the time (Eq. 9): alpha_bar_t x 1000.
+
+        Parameters
+        ----------
+        t : Tensor
+            Shape (B,), integers from 0 to T.
+
+        Returns
+        -------
+        Tensor
+            Shape (B,), float32, from 0 to 1000.
+        """
         return (self.alpha_bar.to(t.device)[t] * TIME_SCALE).float()
 
     def noise_time(self, level: Tensor) -> Tensor:
-        """Tell the noise network the noise level beta_bar as beta_bar / sigma x 1000."""
+        """Return what the noise network is told of the time (Eq. 10): beta_bar_t / sigma x 1000.
+
+        Parameters
+        ----------
+        level : Tensor
+            Shape (B,): beta_bar_t, or any standard deviation up to sigma.
+
+        Returns
+        -------
+        Tensor
+            Shape (B,), float32, from 0 to 1000.
+        """
         return (level / self.sigma * TIME_SCALE).float()
 
 
 def linear_variance_schedule(
     sigma: float, steps: int = 1000, first: float = 1e-4, last: float = 0.02
 ) -> Schedule:
-    """Build the paper's reference schedule.
+    """Build the reference schedule: DDPM's linear variances (Ho et al., arXiv 2006.11239).
 
     With the running product P of (1 - variance), alpha_bar = 1 - sqrt(P) and beta_bar =
     sqrt(1 - P). Neither ends at 1 (0.9936 and 0.99998 with the reference numbers), so both are
-    rescaled: alpha_bar to end at 1, beta_bar at sigma.
+    rescaled: alpha_bar to end at 1 (Eq. 3), beta_bar at sigma (Eq. 2). The paper does not print
+    its schedules; these are those of its released code.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """DRDD in continuous time: two stochastic differential equations that never mix.
 
 The paper's Appendix A.4 (Eq. 41-44) decouples a mean-reverting SDE. What is built here follows from
-two requirements, that the marginals be exactly Eq. 2 and Eq. 3; the derivation is ours, made
-without the appendix at hand.
+two requirements, that the marginals be exactly Eq. 2 and Eq. 3; the derivation is ours. The paper's
+residual SDE (Eq. 42) keeps a noise term, which Eq. 3 does not have; it is left out here.
 
 Noise, variance exploding:     dx = g_t dw,                 beta_bar_t^2 = integral of g^2.
 Residual, mean reverting:      dx = theta_t (mu - x) dt,    mu = y + sigma eps,
@@ -36,7 +36,11 @@ Order = Literal["euler", "heun"]
 
 
 def mean_reversion(schedule: Schedule) -> Tensor:
-    """Integral of theta over each time step, -ln of what is left of the residual's share.
+    """Integral of theta (Eq. 42) over each time step: -ln of what is left of the residual's share.
+
+    Parameters
+    ----------
+    schedule : Schedule
 
     Returns
     -------
@@ -48,7 +52,17 @@ def mean_reversion(schedule: Schedule) -> Tensor:
 
 
 def diffusion_variance(schedule: Schedule) -> Tensor:
-    """Integral of g^2 over each time step; shape (T,), float64; they add up to sigma^2."""
+    """Integral of g^2 (Eq. 41) over each time step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+
+    Returns
+    -------
+    Tensor
+        Shape (T,), float64; they add up to sigma^2.
+    """
     return (schedule.beta_bar**2).diff()
 
 
@@ -60,7 +74,7 @@ def reverse_residual(
     steps: int,
     order: Order = "euler",
 ) -> Tensor:
-    """Integrate the residual's reverse from y + sigma eps to x0 + sigma eps.
+    """Integrate the residual's reverse (Eq. 42 without its noise) to x0 + sigma eps.
 
     It has no noise, so that it is an ODE, dx / d(alpha_bar) = r_theta. Euler's method is Eq. 6.
 
@@ -71,10 +85,17 @@ def reverse_residual(
     source : Tensor
         Shape (B, 2k + 1, H, W).
     predict : callable
+        r_theta(x, source, time) -> residual (B, 1, H, W).
     schedule : Schedule
     steps : int
+        From 1 to T.
     order : "euler" or "heun"
         Heun's method asks the network twice a step, but for the last.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 1, H, W): the estimate of x0 + sigma eps.
     """
 
     def slope(x: Tensor, t: int) -> Tensor:
@@ -93,10 +114,26 @@ def reverse_residual(
 def reverse_noise_ode(
     x: Tensor, denoise: Denoiser, schedule: Schedule, steps: int, order: Order = "euler"
 ) -> Tensor:
-    """Integrate the probability-flow ODE of the noise from sigma to 0; parameters as elsewhere.
+    """Integrate the probability-flow ODE of the noise (Eq. 41 in reverse) from sigma to 0.
 
     Euler's method is Eq. 8 with eta = 0; Heun's is EDM's (arXiv 2206.00364, Alg. 1), whose last
     step is Euler's.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (B, C, H, W): x0 + sigma eps.
+    denoise : Denoiser
+    schedule : Schedule
+    steps : int
+        From 1 to T.
+    order : "euler" or "heun"
+        Heun's method asks the network twice a step, but for the last.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H, W): the estimate of x0.
     """
     for now, then in pairwise(schedule.beta_bar[schedule.grid(steps)].tolist()):
         first = _eps(x, denoise, now)
@@ -109,7 +146,7 @@ def reverse_noise_ode(
 def reverse_noise_sde(
     x: Tensor, denoise: Denoiser, schedule: Schedule, steps: int, fresh: FreshNoise
 ) -> Tensor:
-    """Integrate the reverse-time SDE of the noise from sigma to 0 by Euler and Maruyama's method.
+    """Integrate the reverse-time SDE of the noise (Eq. 41) by Euler and Maruyama's method.
 
     Over a step the integral of g^2 is v = b_t^2 - b_{t-1}^2: x - v / b_t eps_theta + sqrt(v) eps'.
     The last step adds no noise: it goes to the estimate of x0.
@@ -123,6 +160,12 @@ def reverse_noise_sde(
     steps : int
         It needs tens of them; Eq. 8 with eta = 1 is exact over a step where this is of first order.
     fresh : callable
+        Step number -> N(0, 1) noise (B, C, H, W).
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H, W): the estimate of x0.
     """
     levels = schedule.beta_bar[schedule.grid(steps)].tolist()
     for number, (now, then) in enumerate(pairwise(levels)):

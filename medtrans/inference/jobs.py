@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,9 +29,6 @@ from medtrans.volumes.source import (
     split_suffix,
 )
 from medtrans.volumes.voxels import Loaded, Mask
-
-if TYPE_CHECKING:
-    from medtrans.data.manifest import Manifest
 
 _SYNTHETIC = "-synthetic"
 
@@ -154,12 +150,21 @@ def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     return [Job(path, out) for path in paths]
 
 
-def jobs_from_manifest(manifest: Manifest, contrast: Contrast, out_dir: Path) -> list[Job]:
-    """One job for every volume of the source contrast, into `out_dir`/subject[/session]."""
+def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Job]:
+    """One job for every volume of the source contrast, into `out_dir`/subject[/session].
+
+    Raises
+    ------
+    ManifestError, UsageError
+        When the CSV has a problem, or lists no such volume.
+    """
+    from medtrans.data.manifest import Manifest  # with pandas, which a single file does not need
+
+    manifest = Manifest.read(path)
     entries = manifest.entries(contrast=contrast)
     if not entries:
         raise UsageError(
-            f"The manifest {manifest.path} lists no {contrast} volume to translate; it has "
+            f"The manifest {path} lists no {contrast} volume to translate; it has "
             f"{manifest.summary()}."
         )
     return [Job(e.path, make_folder(out_dir / e.subject / e.session)) for e in entries]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medtrans.config.terms import Task
-from medtrans.diffusion import Denoiser, ResidualPredictor, SliceNoise, Steps, translate
+from medtrans.diffusion import SliceNoise, Stages, Steps, translate
 from medtrans.inference.settings import Settings
 from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
 from medtrans.networks.slice_by_slice import SliceBySlice
@@ -221,22 +221,21 @@ class SliceSampler:
                 work.settings.seed, draw, indices, (height, width), self.device, correlation
             )
             with torch.inference_mode():
-                predict, denoise = self._stages(work.task, source)
-                x = translate(
-                    predict, denoise, source, noise.start(), self.schedule, work.steps, noise.fresh
-                )
+                stages = self._stages(work.task, source)
+                x = translate(stages, source, noise.start(), work.steps, noise.fresh)
             place(x[:, 0].float().cpu().numpy(), indices, result, one.plan)
             work.tell(len(indices))
         return one.turned(result)
 
-    def _stages(self, task: Task, source: Tensor) -> tuple[ResidualPredictor, Denoiser | None]:
+    def _stages(self, task: Task, source: Tensor) -> Stages:
         pipeline = self.package.pipeline
         label = torch.full((len(source),), pipeline.parsed_tasks.index(task), device=self.device)
         predict = residual_predictor(self.residual, label)
         if self.noise is None:
-            return predict, None
+            return Stages(predict, None, self.schedule)
         contrast = torch.full_like(label, pipeline.targets.index(task.target))
-        return predict, denoiser(self.noise, pipeline, self.schedule, contrast, source)
+        denoise = denoiser(self.noise, pipeline, self.schedule, contrast, source)
+        return Stages(predict, denoise, self.schedule)
 
 
 def _counting(on_slices: OnSlices | None, total: int) -> Callable[[int], None]:

@@ -51,7 +51,7 @@ class Augmentation:
         self.flip_axis = flip_axis
 
     def __call__(self, example: Slices, seed: int) -> Slices:
-        """Return the changed slices; the same seed changes them in the same way."""
+        """Return the changed slices, shapes and range as they were; a function of the seed."""
         rng = np.random.default_rng(seed)
         moved = self._moved(self._flipped(example, rng), rng)
         if SOURCE not in moved:
@@ -121,20 +121,26 @@ def _random_affine(config: AugmentationConfig, rng: Generator) -> NDArray[np.flo
 
 
 def resampled(image: Voxels, matrix: NDArray[np.float64]) -> Voxels:
-    """Resample (C, H, W) bilinearly; beyond the image its border goes on.
+    """Resample bilinearly; beyond the image its border goes on.
 
     Parameters
     ----------
     image : array of float32
+        Shape (C, H, W).
     matrix : array
         Shape (2, 3), on (row, column) in pixels from the centre: result -> image.
+
+    Returns
+    -------
+    array of float32
+        Shape (C, H, W).
     """
     half = np.array(image.shape[1:]) / 2
     unit = np.column_stack([matrix[:, :2] * half / half[:, None], matrix[:, 2] / half])
     theta = unit[::-1][:, [1, 0, 2]]  # torch counts columns first, and half an image as 1
     batch = torch.from_numpy(np.ascontiguousarray(image))[None]
-    wanted = torch.tensor(theta.copy(), dtype=torch.float32)[None]
-    grid = functional.affine_grid(wanted, list(batch.shape), align_corners=False)
+    thetas = torch.tensor(theta.copy(), dtype=torch.float32)[None]
+    grid = functional.affine_grid(thetas, list(batch.shape), align_corners=False)
     moved = functional.grid_sample(
         batch, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -142,19 +148,27 @@ def resampled(image: Voxels, matrix: NDArray[np.float64]) -> Voxels:
 
 
 def tone_curve(image: Voxels, points: int, rng: Generator) -> Voxels:
-    """Map intensities by a random rising curve with `points` knots; the range stays."""
+    """Map intensities by a random rising curve; the range stays (MONAI's RandHistogramShift).
+
+    Parameters
+    ----------
+    image : array of float32
+        Any shape and range.
+    points : int
+        Knots of the curve, at least 2.
+    rng : Generator
+    """
     low, high = image.min(), image.max()
     if low == high:
         return image
-    given = np.linspace(0, 1, points)
-    wanted = given.copy()
+    curve = np.linspace(0, 1, points)
     for i in range(1, points - 1):
-        wanted[i] = rng.uniform(wanted[i - 1], wanted[i + 1])
+        curve[i] = rng.uniform(curve[i - 1], curve[i + 1])
     position = (image - low) * ((points - 1) / (high - low))
     piece = np.minimum(position.astype(np.int32), points - 2)
     # Each piece is a line: two look-ups are several times faster than numpy's search for the piece.
-    slope = np.diff(wanted)
-    start = wanted[:-1] - slope * np.arange(points - 1)
+    slope = np.diff(curve)
+    start = curve[:-1] - slope * np.arange(points - 1)
     slopes, starts = (np.asarray(v * (high - low), np.float32) for v in (slope, start))
     return np.asarray(slopes[piece] * position + (starts + low)[piece], np.float32)
 
@@ -166,7 +180,20 @@ def _power(image: Voxels, gamma: float) -> Voxels:
 
 
 def bias_field(size: tuple[int, ...], coefficient: float, rng: Generator) -> Voxels:
-    """Return a smooth field around 1, shape (height, width): exp of a cubic polynomial."""
+    """Return a coil's smooth gain around 1: exp of a random cubic (MONAI's RandBiasField).
+
+    Parameters
+    ----------
+    size : (height, width)
+    coefficient : float
+        Largest absolute coefficient of the Legendre polynomials.
+    rng : Generator
+
+    Returns
+    -------
+    array of float32
+        Shape (height, width).
+    """
     drawn = rng.uniform(-coefficient, coefficient, (_BIAS_DEGREE + 1,) * 2).astype(np.float32)
     rows, columns = (_polynomials(length) for length in size)
     return np.asarray(np.exp(rows @ np.tril(drawn) @ columns.T), np.float32)

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry
 from medtrans.preprocessing.foreground import constant_background, find_region
 from medtrans.preprocessing.intensity import Profile
-from medtrans.preprocessing.model_space import to_model_space
+from medtrans.preprocessing.model_space import ModelSpace, to_model_space
 from medtrans.preprocessing.slices import SlicePlan, cut, neighbours, occupied, plan_slices
 from medtrans.system.atomic import replacing
 from medtrans.volumes import read_volume
@@ -50,11 +50,11 @@ class CachedVolume:
     box : tuple of slice bounds
         ((top, bottom), (left, right)) of the foreground in-plane, ends exclusive.
     occupied : tuple of int
-        The slices that have foreground.
+        The slices that have foreground, ascending.
     profile : Profile
         What the intensities were mapped with.
     affine : tuple of tuple of float
-        Of the preprocessed volume in RAS, before cutting.
+        Shape (4, 4): voxel to RAS mm, of the preprocessed volume before cutting.
     axis : int
         Which RAS axis it was cut along.
     masked : bool
@@ -69,6 +69,13 @@ class CachedVolume:
     affine: tuple[tuple[float, ...], ...]
     axis: int
     masked: bool
+
+    @property
+    def in_plane_mm(self) -> tuple[float, float]:
+        """Size of a voxel along a slice's rows and columns, in mm."""
+        spacing = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
+        down, across = np.delete(spacing, self.axis).tolist()
+        return down, across
 
     @property
     def grid(self) -> Grid:
@@ -107,6 +114,18 @@ class CachedVolume:
         return out
 
 
+class _Index(TypedDict):
+    """The .json beside a volume's .npy: `CachedVolume` without its path."""
+
+    shape: list[int]
+    box: list[list[int]]
+    occupied: list[int]
+    profile: list[float]
+    affine: list[list[float]]
+    axis: int
+    masked: bool
+
+
 class VolumeCache:
     """A folder of preprocessed volumes, filled on demand.
 
@@ -126,7 +145,13 @@ class VolumeCache:
         return self._stem(entry).with_suffix(".json").is_file()
 
     def get(self, entry: Entry) -> CachedVolume:
-        """Return the preprocessed volume of a manifest's entry, preparing it when missing."""
+        """Return the preprocessed volume of a manifest's entry, preparing it when missing.
+
+        Raises
+        ------
+        FileError
+            When the file cannot be read, or holds nothing to translate.
+        """
         stem = self._stem(entry)
         index = stem.with_suffix(".json")
         if not index.is_file():
@@ -157,37 +182,32 @@ class VolumeCache:
         scale = self.pipeline.contrasts[entry.contrast]
         space = to_model_space(volume, region, scale, recipe.spacing_mm)
         masked = constant_background(volume.numpy()) is not None
-        image, mask = space.image, space.margin
+        image = space.image
         [plan] = plan_slices(self.pipeline.slices, image.shape)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(cut(image, plan)))
-        index = _describe(image, mask, plan, space.profile, space.placement.affine)
-        index["masked"] = masked
+        index = _describe(space, plan, masked=masked)
         with replacing(stem.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(index), encoding="utf-8")
 
 
-def _describe(
-    image: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    plan: SlicePlan,
-    profile: Profile,
-    affine: NDArray[np.float64],
-) -> dict[str, Any]:
+def _describe(space: ModelSpace, plan: SlicePlan, *, masked: bool) -> _Index:
+    image, mask = space.image, space.margin
     flat = np.asarray(cut(mask, plan).any(axis=0))
     spans = [np.flatnonzero(flat.any(axis=other)) for other in (1, 0)]
     return {
-        "shape": cut(image, plan).shape,
+        "shape": list(cut(image, plan).shape),
         "box": [[int(span[0]), int(span[-1]) + 1] for span in spans],
         "occupied": occupied(image, plan),
-        "profile": [profile.low, profile.high],
-        "affine": affine.tolist(),
+        "profile": [space.profile.low, space.profile.high],
+        "affine": space.placement.affine.tolist(),
         "axis": plan.axis,
+        "masked": masked,
     }
 
 
-def _from_json(path: Path, index: dict[str, Any]) -> CachedVolume:
+def _from_json(path: Path, index: _Index) -> CachedVolume:
     top, left = index["box"]
     slices, height, width = index["shape"]
     return CachedVolume(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from medtrans.errors import TrainingError
 from medtrans.system.atomic import replacing
 
 Weights = dict[str, Tensor]
+"""A state dict."""
+_Tensors = list[Tensor] | tuple[Tensor, ...]
+_Average = Callable[[_Tensors, _Tensors, Tensor | int], None]
+"""(averages, changed in place; current weights; number of updates so far)"""
+
+LAST, BEST = "last.pt", "best.pt"  # of a stage's folder: the whole state, and the averaged weights
+_ema: Callable[[float], _Average] = get_ema_multi_avg_fn  # torch gives no types
 
 
 @dataclass
@@ -41,21 +49,37 @@ class State:
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Return torch's EMA of a network, with a decay that starts low.
+    """Return torch's exponential moving average of a network, with a decay that starts low.
 
     A constant decay of 0.999 would keep much of the initial weights for thousands of steps.
+
+    Parameters
+    ----------
+    network : Module
+    decay : float
+        In [0, 1): what it rises to, as min(decay, (1 + n) / (10 + n)) after n updates.
     """
 
-    def update(averages: Any, currents: Any, count: Any) -> None:
+    def update(averages: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         n = int(count)
-        average = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
-        average(averages, currents, count)
+        _ema(min(decay, (1 + n) / (10 + n)))(averages, current, count)
 
     return AveragedModel(network, multi_avg_fn=update)
 
 
 def save_checkpoint(path: Path, state: State) -> None:
-    """Write the whole state; either the new file is there or the old one still is."""
+    """Write the whole state; either the new file is there or the old one still is.
+
+    Parameters
+    ----------
+    path : Path
+    state : State
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
     content = {
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
@@ -68,7 +92,20 @@ def save_checkpoint(path: Path, state: State) -> None:
 
 
 def load_checkpoint(path: Path, state: State) -> None:
-    """Read a state in place; raises `TrainingError` for a damaged file or another model's."""
+    """Read a state in place.
+
+    Parameters
+    ----------
+    path : Path
+        As `save_checkpoint` wrote it.
+    state : State
+        Of a stage that was just built; changed.
+
+    Raises
+    ------
+    TrainingError
+        When the file is damaged, or of another model.
+    """
     content = read_tensors(path)
     try:
         state.network.load_state_dict(content["network"])
@@ -83,13 +120,19 @@ def load_checkpoint(path: Path, state: State) -> None:
 
 
 def save_weights(path: Path, weights: Weights) -> None:
-    """Write a plain state dict."""
+    """Write a plain state dict; raises `OutputError` when it cannot be written."""
     with replacing(path) as partial:
         torch.save(weights, partial)
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read a .pt file without running code from it."""
+    """Read a .pt file without running code from it.
+
+    Raises
+    ------
+    TrainingError
+        When the file is missing or damaged, or holds no mapping.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

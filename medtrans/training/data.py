@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import StageName
 from medtrans.diffusion.randomness import seed_of
 from medtrans.training.augment import Augmentation
 from medtrans.training.cache import CachedVolume
+from medtrans.training.parallel import ALONE, Group
 from medtrans.training.pseudo import pseudo_source
 
+Item = dict[str, Tensor | int]
+"""One patch: {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
 Batch = dict[str, Tensor]
+"""Patches stacked along a first axis; "label" has shape (B,)."""
 ROW = "row"  # key of a part of a batch: where in the whole batch its examples are
 
 
@@ -54,7 +58,33 @@ class Example:
         return self.volumes.get("source", self.volumes["target"])
 
 
-class RandomSlices(Dataset[dict[str, Any]]):
+class StageExamples(NamedTuple):
+    """What a stage trains on, what it is validated on, and its pseudo-pairs (may be none)."""
+
+    train: Sequence[Example]
+    val: Sequence[Example] = ()
+    pseudo: Sequence[Example] = ()
+
+
+def target_example(volume: CachedVolume, label: int) -> Example:
+    """Make an example of the noise stage: one target volume; the label is its contrast."""
+    return Example({"target": volume}, {"target": 0}, label)
+
+
+def pair_example(source: CachedVolume, target: CachedVolume, label: int, context: int) -> Example:
+    """Make an example of a source with `context` neighbours on each side, and the target.
+
+    Both volumes lie on one grid; the label is the task, or in the noise stage the target contrast.
+    """
+    return Example({"source": source, "target": target}, {"source": context, "target": 0}, label)
+
+
+def pseudo_example(target: CachedVolume, label: int, context: int) -> Example:
+    """Make an example of a target and a pseudo-source, which is made of the target itself."""
+    return replace(pair_example(target, target, label, context), pseudo=True)
+
+
+class RandomSlices(Dataset[Item]):
     """An endless stream of augmented patches, addressed by position.
 
     Every volume (or pair) is as likely as every other; within it every slice with foreground.
@@ -92,8 +122,8 @@ class RandomSlices(Dataset[dict[str, Any]]):
             for axis in {example.lead.axis for example in every}
         }
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        """Return {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
+    def __getitem__(self, position: int) -> Item:
+        """Return the patch at a position of the stream, in [-1, 1]."""
         key = (self.seed, self.stage)
         rng = np.random.default_rng(seed_of(*key, "example", position))
         pool = self.pseudo if position < self.real_from else self.examples
@@ -129,48 +159,36 @@ def _left_right(axis: int) -> int | None:
     return None if axis == 0 else 0
 
 
-class _Positions(Sampler[int]):
-    """The positions of steps `first` … `last` - 1, in order: each `world`-th from `rank` on."""
-
-    def __init__(self, first: int, last: int, batch_size: int, rank: int, world: int) -> None:
-        self.range = range(first * batch_size + rank, last * batch_size, world)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.range)
-
-    def __len__(self) -> int:
-        return len(self.range)
-
-
 def batches(
     slices: RandomSlices,
-    first: int,
-    last: int,
+    steps: range,
     batch_size: int,
     workers: int = 1,
     *,
-    rank: int = 0,
-    world: int = 1,
+    group: Group = ALONE,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the batches of training steps `first` … `last` - 1.
+    """Yield the batches of consecutive training steps.
 
     Parameters
     ----------
     slices : RandomSlices
-    first, last : int
+    steps : range
+        The steps, from 0.
     batch_size : int
-        Of all processes together; a multiple of `world`.
+        Of all processes together; a multiple of their number.
     workers : int
-    rank, world : int
-        Which of how many equal shares of every batch to read: its rows `rank::world`.
+        Processes that read ahead; 0 reads in this one.
+    group : Group
+        Whose share of every batch to read: the rows `rank::world`.
     pin : bool
         Put batches into page-locked memory, from which a GPU copies while it computes.
     """
-    loader: DataLoader[dict[str, Any]] = DataLoader(
+    first, end = steps.start * batch_size, steps.stop * batch_size
+    loader: DataLoader[Item] = DataLoader(
         slices,
-        batch_size=batch_size // world,
-        sampler=_Positions(first, last, batch_size, rank, world),
+        batch_size=batch_size // group.world,
+        sampler=range(first + group.rank, end, group.world),
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_quiet_worker,
@@ -180,7 +198,7 @@ def batches(
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave stopping to the main process, which saves first: a job's signal reaches every one."""
+    """Leave stopping to the main process, which saves first: a job's signal reaches them all."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import Task
+from medtrans.config.terms import Contrast, Task
 from medtrans.data.manifest import Entry, Manifest, Pair, chosen_subjects
 from medtrans.system.progress import track
 from medtrans.training.cache import CachedVolume, VolumeCache
-from medtrans.training.data import Example
-from medtrans.training.stages import pair_example, pseudo_example, target_example
+from medtrans.training.data import (
+    Example,
+    StageExamples,
+    pair_example,
+    pseudo_example,
+    target_example,
+)
 from medtrans.volumes.geometry import require_same_grid
 
 
@@ -20,29 +24,27 @@ from medtrans.volumes.geometry import require_same_grid
 class TrainingData:
     """The volumes of a run, by label: contrast for the targets, task for the pairs."""
 
-    targets: dict[str, list[Entry]]
-    validation_targets: dict[str, list[Entry]]
+    targets: dict[Contrast, list[Entry]]
+    validation_targets: dict[Contrast, list[Entry]]
     pairs: dict[Task, list[Pair]]
     validation_pairs: dict[Task, list[Pair]]
 
 
-class StageExamples(NamedTuple):
-    """What a stage trains on, what it is validated on, and its pseudo-pairs (may be none)."""
-
-    train: list[Example]
-    val: list[Example]
-    pseudo: list[Example]
-
-
 def select_data(
-    manifest: Manifest, pipeline: Pipeline, pairs: int | None, seed: int, *, need_pairs: bool = True
+    manifest: Manifest,
+    tasks: Sequence[Task],
+    pairs: int | None,
+    seed: int,
+    *,
+    need_pairs: bool = True,
 ) -> TrainingData:
     """Look up a run's volumes in the manifest.
 
     Parameters
     ----------
     manifest : Manifest
-    pipeline : Pipeline
+    tasks : sequence of Task
+        What is trained; at least one.
     pairs : int or None
         How many subjects' pairs to keep, whatever their tasks; 0 trains from unpaired targets
         alone; None keeps all.
@@ -56,38 +58,51 @@ def select_data(
     ManifestError
         When a target contrast has no volume, or there is no pair although some were asked for.
     """
-    tasks = pipeline.parsed_tasks
-    every = {t: manifest.pairs(*t, "train") for t in tasks}
-    kept = chosen_subjects([pair for found in every.values() for pair in found], pairs, seed)
-    found = {t: [pair for pair in ps if pair.source.subject in kept] for t, ps in every.items()}
-    if need_pairs and pairs != 0 and not any(found.values()):
+    listed = {t: manifest.pairs(*t, "train") for t in tasks}
+    kept = chosen_subjects([pair for of_task in listed.values() for pair in of_task], pairs, seed)
+    limited = {t: [p for p in of_task if p.source.subject in kept] for t, of_task in listed.items()}
+    if need_pairs and pairs != 0 and not any(limited.values()):
         manifest.require_pairs(*tasks[0], "train", pairs, seed)
+    targets = dict.fromkeys(task.target for task in tasks)
     return TrainingData(
-        {c: manifest.require_targets(c) for c in pipeline.targets},
-        {c: manifest.targets(c, "val") for c in pipeline.targets},
-        found,
+        {c: manifest.require_targets(c) for c in targets},
+        {c: manifest.targets(c, "val") for c in targets},
+        limited,
         {t: manifest.pairs(*t, "val") for t in tasks},
     )
 
 
 def noise_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -> StageExamples:
-    """Unpaired targets; where the network sees the source, pairs and pseudo-pairs of the targets.
+    """Prepare what the noise stage reads; the label is the target contrast.
 
-    The label is the target contrast.
+    Unpaired targets alone, unless the recipe says `noise.sees_source`: then pairs, and pseudo-pairs
+    of the unpaired targets.
+
+    Parameters
+    ----------
+    data : TrainingData
+    cache : VolumeCache
+        Where prepared volumes are kept.
+    pipeline : Pipeline
+
+    Raises
+    ------
+    FileError
+        When a volume cannot be prepared, or the volumes of a pair lie on different grids.
     """
+    label_of = {contrast: label for label, contrast in enumerate(pipeline.targets)}
     if not pipeline.noise.sees_source:
         return StageExamples(
-            _target_examples(data.targets, cache, pipeline),
-            _target_examples(data.validation_targets, cache, pipeline),
-            [],
+            _target_examples(data.targets, label_of, cache),
+            _target_examples(data.validation_targets, label_of, cache),
         )
-    labels = dict(zip(pipeline.parsed_tasks, pipeline.target_labels, strict=True))
     context = pipeline.slices.context
     pseudo = [
-        pseudo_example(volume, pipeline.targets.index(contrast), context)
+        pseudo_example(volume, label_of[contrast], context)
         for contrast, entries in data.targets.items()
         for volume in prepared(entries, cache)
     ]
+    labels = {task: label_of[task.target] for task in pipeline.parsed_tasks}
     return StageExamples(
         _pair_examples(data.pairs, labels, cache, context),
         _pair_examples(data.validation_pairs, labels, cache, context),
@@ -96,18 +111,32 @@ def noise_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -
 
 
 def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -> StageExamples:
-    """Pairs, and pseudo-pairs of the unpaired targets where they are wanted or all there is.
+    """Prepare what the residual stage reads; the label is the task.
 
-    The label is the task.
+    Pairs, and pseudo-pairs of the unpaired targets where the recipe asks for them or there is no
+    pair.
+
+    Parameters
+    ----------
+    data : TrainingData
+    cache : VolumeCache
+        Where prepared volumes are kept.
+    pipeline : Pipeline
+
+    Raises
+    ------
+    FileError
+        When a volume cannot be prepared, or the volumes of a pair lie on different grids.
     """
     labels = {task: label for label, task in enumerate(pipeline.parsed_tasks)}
     context = pipeline.slices.context
-    wanted = pipeline.residual.pseudo_until > 0 or not any(data.pairs.values())
+    # All are prepared, pseudo-pairs or not: the model's intensity profiles are taken from them.
+    targets = {contrast: prepared(entries, cache) for contrast, entries in data.targets.items()}
+    use_pseudo = pipeline.residual.pseudo_until > 0 or not any(data.pairs.values())
     pseudo = [
         pseudo_example(volume, label, context)
         for task, label in labels.items()
-        for volume in prepared(data.targets[task.target], cache)
-        if wanted
+        for volume in (targets[task.target] if use_pseudo else ())
     ]
     return StageExamples(
         _pair_examples(data.pairs, labels, cache, context),
@@ -117,7 +146,13 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
 
 
 def prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:
-    """Preprocess volumes of one contrast that are not yet, with a progress bar; return all."""
+    """Preprocess those volumes of one contrast that are not yet, with a progress bar; return all.
+
+    Raises
+    ------
+    FileError
+        When a volume cannot be read, or holds nothing to translate.
+    """
     missing = [entry for entry in entries if not cache.has(entry)]
     if missing:
         with track(f"preparing {missing[0].contrast} volumes") as update:
@@ -128,12 +163,12 @@ def prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]
 
 
 def _target_examples(
-    entries: Mapping[str, list[Entry]], cache: VolumeCache, pipeline: Pipeline
+    entries: Mapping[Contrast, list[Entry]], labels: Mapping[Contrast, int], cache: VolumeCache
 ) -> list[Example]:
     return [
-        target_example(volume, pipeline.targets.index(contrast))
-        for contrast, found in entries.items()
-        for volume in prepared(found, cache)
+        target_example(volume, labels[contrast])
+        for contrast, of_contrast in entries.items()
+        for volume in prepared(of_contrast, cache)
     ]
 
 
@@ -144,12 +179,11 @@ def _pair_examples(
     context: int,
 ) -> list[Example]:
     examples = []
-    for task, found in pairs.items():
-        sources = prepared([pair.source for pair in found], cache)
-        targets = prepared([pair.target for pair in found], cache)
-        for pair, source, target in zip(found, sources, targets, strict=True):
-            require_same_grid(
-                source.grid, target.grid, f"{pair.source.path} and {pair.target.path}"
-            )
+    for task, of_task in pairs.items():
+        sources = prepared([pair.source for pair in of_task], cache)
+        targets = prepared([pair.target for pair in of_task], cache)
+        for pair, source, target in zip(of_task, sources, targets, strict=True):
+            names = f"{pair.source.path} and {pair.target.path}"
+            require_same_grid(source.grid, target.grid, names)
             examples.append(pair_example(source, target, labels[task], context))
     return examples

@@ -6,18 +6,32 @@ import csv
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from medtrans.report.pictures import save_grid
 from medtrans.system.atomic import replacing
 from medtrans.training.validation import Outcome
 
 
-class TrainingLog:
-    """The log of one stage, in its folder.
+class _Board(Protocol):
+    """What is used of TensorBoard's SummaryWriter."""
 
-    Rows after `step` are those of a run that was stopped later than its last checkpoint; they
-    are dropped, so that a resumed run's log reads like an uninterrupted one's.
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TrainingLog:
+    """The log of one stage: training.csv, validation.csv, pictures/, tensorboard/.
+
+    Parameters
+    ----------
+    folder : Path
+        The stage's; it exists.
+    step : int
+        The step that training goes on from. Rows after it are those of a run that was stopped
+        later than its last checkpoint; they are dropped, so that a resumed run's log reads like an
+        uninterrupted one's.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -27,9 +41,11 @@ class TrainingLog:
             _drop_rows_after(self._csv(name), step)
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
+        """Write a row of training.csv."""
         self._row("training", step, values)
 
     def validation(self, step: int, outcome: Outcome) -> None:
+        """Write a row of validation.csv, and a picture of what was predicted."""
         self._row("validation", step, outcome.scores)
         if outcome.rows:
             pictures = self.folder / "pictures"
@@ -37,6 +53,7 @@ class TrainingLog:
             save_grid(pictures / f"{step:07d}.png", outcome.rows, outcome.captions, scale=2)
 
     def close(self) -> None:
+        """Close TensorBoard's file, if there is one."""
         if self.board is not None:
             self.board.close()
 
@@ -56,12 +73,13 @@ class TrainingLog:
                 self.board.add_scalar(f"{name}/{key}", value, step)
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path) -> _Board | None:
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    board: _Board = SummaryWriter(str(folder))
+    return board
 
 
 def _drop_rows_after(path: Path, step: int) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from medtrans.config.schema import Pipeline, StageConfig
+from medtrans.config.schema import StageConfig
 from medtrans.diffusion import generator
 from medtrans.errors import TrainingError
 from medtrans.system.progress import track
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
+    BEST,
+    LAST,
     State,
     Weights,
     averaged,
@@ -30,53 +33,64 @@ from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
 from medtrans.training.validation import validate
 
-LAST, BEST = "last.pt", "best.pt"
-_LOG_EVERY = 10
+_LOG_EVERY = 10  # steps
 
 
-def fit(
-    stage: Stage,
-    pipeline: Pipeline,
-    folder: Path,
-    *,
-    seed: int,
-    device: torch.device,
-    resume: bool,
-    stop: StopSignal,
-    group: Group = ALONE,
-) -> Weights:
+@dataclass(frozen=True)
+class Execution:
+    """How stages are trained: from which seed, where, by whom, and until when.
+
+    Attributes
+    ----------
+    seed : int
+        With the step, decides all randomness.
+    device : device
+    stop : StopSignal
+        Checked after every step; when set, the state is saved and `stop.raise_if_set` raises.
+    resume : bool
+        Go on from last.pt where there is one.
+    group : Group
+        The processes that train together; only the first writes and validates.
+    """
+
+    seed: int
+    device: torch.device
+    stop: StopSignal
+    resume: bool = False
+    group: Group = ALONE
+
+
+def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     """Train a stage to its last iteration.
 
     Parameters
     ----------
     stage : Stage
-    pipeline : Pipeline
     folder : Path
         Gets last.pt (the whole state), best.pt (averaged weights), logs and pictures.
-    seed : int
-        With the step, decides all randomness.
-    device : device
-    resume : bool
-        Go on from last.pt where there is one.
-    stop : StopSignal
-        Checked after every step; when set, the state is saved and `stop.raise_if_set` raises.
-    group : Group
-        The processes that train together; only the first writes and validates.
+    execution : Execution
 
     Returns
     -------
     dict of Tensor
         The averaged weights of the best validation score, or the last ones without validation.
+
+    Raises
+    ------
+    TrainingError
+        When the loss is not finite, or last.pt is damaged or of another recipe.
+    Interrupted
+        When a signal came; the state is saved.
     """
-    config = stage.config
-    state = _fresh_state(stage, device)
-    if resume and (folder / LAST).is_file():
+    config, group, stop = stage.config, execution.group, execution.stop
+    state = _fresh_state(stage, execution.device)
+    if execution.resume and (folder / LAST).is_file():
         load_checkpoint(folder / LAST, state)
     group.wait()  # all have read last.pt before the first writes it anew
-    writer = _Writer(stage, state, pipeline, folder) if group.leads else None
+    writer = _Writer(stage, state, folder) if group.leads else None
     with track(f"{stage.name} stage") as update:
-        for batch in _stream(stage, state.step, device, group):
-            loss, norm = _step(stage, state, batch, seed, group)
+        for batch in _stream(stage, state.step, execution):
+            loss, norm = _step(stage, state, batch, execution)
             stopped = group.agree(stop.received)
             if writer is not None:
                 note = writer.step(loss, norm, last=stopped is not None)
@@ -103,32 +117,25 @@ def _fresh_state(stage: Stage, device: torch.device) -> State:
     return State(network, averaged(network, config.ema_decay), optimizer)
 
 
-def _stream(stage: Stage, first: int, device: torch.device, group: Group) -> Iterator[Batch]:
-    config = stage.config
+def _stream(stage: Stage, first: int, execution: Execution) -> Iterator[Batch]:
+    config, device, group = stage.config, execution.device, execution.group
     rows = group.rows(config.batch_size, config.accumulate)
-    for batch in batches(
-        stage.slices,
-        first,
-        config.iterations,
-        config.batch_size,
-        rank=group.rank,
-        world=group.world,
-        pin=device.type == "cuda",
-    ):
+    steps = range(first, config.iterations)
+    pin = device.type == "cuda"
+    for batch in batches(stage.slices, steps, config.batch_size, group=group, pin=pin):
         moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         yield {**moved, ROW: rows}
 
 
-def _step(
-    stage: Stage, state: State, batch: Batch, seed: int, group: Group = ALONE
-) -> tuple[float, float]:
+def _step(stage: Stage, state: State, batch: Batch, execution: Execution) -> tuple[float, float]:
     """One optimiser step; returns the loss and the gradient's norm before clipping."""
     config = stage.config
     for settings in state.optimizer.param_groups:
         settings["lr"] = _learning_rate(config, state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    parts = [_backward(stage, state, part, seed) for part in _parts(batch, config.accumulate)]
-    loss = group.average(state.network, torch.stack(parts).sum())
+    parts = _parts(batch, config.accumulate)
+    losses = [_backward(stage, state, part, execution.seed) for part in parts]
+    loss = execution.group.average(state.network, torch.stack(losses).sum())
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
     value = float(loss)
     if not math.isfinite(value):
@@ -156,7 +163,7 @@ def _backward(stage: Stage, state: State, part: Batch, seed: int) -> Tensor:
     device_type = part["target"].device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
         loss: Tensor = stage.loss(state.network, part, rng) / config.accumulate
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     return loss.detach()
 
 
@@ -168,22 +175,13 @@ def _learning_rate(config: StageConfig, step: int) -> float:
     return config.learning_rate * warm * (floor + (1 - floor) * cosine)
 
 
-def _validate(
-    stage: Stage, state: State, pipeline: Pipeline, folder: Path, log: TrainingLog
-) -> str:
+def _validate(stage: Stage, state: State, folder: Path, log: TrainingLog) -> str:
     """Score the averaged network on the val split; keep it when it is the best so far."""
     network = state.average.module.eval()
     device = next(network.parameters()).device
     bf16 = stage.config.precision == "bf16"
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        outcome = validate(
-            network,
-            stage.predict,
-            stage.validation,
-            pipeline,
-            stage.config.validation_slices,
-            device,
-        )
+        outcome = validate(network, stage.validation, device)
     network.train()
     log.validation(state.step, outcome)
     score = outcome.scores[stage.monitored]
@@ -207,9 +205,9 @@ def _due(step: int, every: int, total: int) -> bool:
 class _Writer:
     """What one process does after each step: log, validation, checkpoint."""
 
-    def __init__(self, stage: Stage, state: State, pipeline: Pipeline, folder: Path) -> None:
+    def __init__(self, stage: Stage, state: State, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.stage, self.state, self.pipeline, self.folder = stage, state, pipeline, folder
+        self.stage, self.state, self.folder = stage, state, folder
         self.log = TrainingLog(folder, state.step)
         self.meter = _Meter(stage.config.batch_size)
         self.note = ""
@@ -220,8 +218,9 @@ class _Writer:
         self.meter.add(loss, norm)
         if done % _LOG_EVERY == 0:
             self.log.training(done, self.meter.read(_learning_rate(config, done)))
-        if _due(done, config.validate_every, config.iterations) and self.stage.validation:
-            self.note = _validate(self.stage, self.state, self.pipeline, self.folder, self.log)
+        validated = bool(self.stage.validation.examples)
+        if validated and _due(done, config.validate_every, config.iterations):
+            self.note = _validate(self.stage, self.state, self.folder, self.log)
         if _due(done, config.checkpoint_every, config.iterations) or last:
             save_checkpoint(self.folder / LAST, self.state)
         return self.note

@@ -1,4 +1,4 @@
-"""Where a run has its noise stage from, if it does not train one of its own from nothing.
+"""Where a run has its noise stage from, if it does not train one afresh.
 
 Weights do not tell what they were trained for, so a noise stage is read with its recipe.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medtrans.config.denoiser import DenoiserConfig
 from medtrans.config.recipes import pipeline_from_dict
@@ -19,14 +18,16 @@ from medtrans.networks.transfer import misfitting, relabelled
 from medtrans.networks.unet import noise_network
 from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.progress import say
-from medtrans.training.checkpoint import Weights, read_tensors
-from medtrans.training.loop import BEST, LAST
+from medtrans.training.checkpoint import BEST, LAST, Weights, read_tensors
+from medtrans.training.recipe import with_sigma
 from medtrans.training.run_folder import read_recipe
 
 
 @dataclass(frozen=True)
 class NoiseOrigin:
-    """A noise stage that there is before the run.
+    """A noise stage that was finished before the run.
+
+    One of `recipe` and `denoiser` says how it was trained.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class NoiseOrigin:
 
     @property
     def sha256(self) -> str:
-        """Of the weights."""
+        """Hash of the weights and their names."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -55,7 +56,10 @@ class NoiseOrigin:
         return digest.hexdigest()
 
     def predicted_in(self, pipeline: Pipeline) -> Pipeline:
-        """Have a recipe's noise network predict what this one does."""
+        """Return a recipe whose noise network predicts what this one does, to start from it.
+
+        One that was trained elsewhere is not started from, and changes nothing.
+        """
         if self.recipe is None or self.recipe.noise.prediction == pipeline.noise.prediction:
             return pipeline
         predicted = self.recipe.noise.prediction
@@ -64,19 +68,31 @@ class NoiseOrigin:
         return pipeline.model_copy(update={"noise": noise})
 
     def described_in(self, pipeline: Pipeline) -> Pipeline:
-        """Write into a recipe what this noise stage is, which the run takes over as it is.
+        """Return a recipe that says what this noise stage is, to take it over as it is.
 
-        A sigma that is still to be chosen becomes the one that it was trained with.
+        Beyond what the network predicts, that is how it was trained when that was elsewhere, and
+        a sigma that is still to be chosen becomes the one that it was trained with.
+
+        Raises
+        ------
+        ConfigError
+            When the recipe's volumes do not suit a network that was trained elsewhere.
         """
-        raw: dict[str, Any] = self.predicted_in(pipeline).model_dump(mode="json")
-        raw["denoiser"] = None if self.denoiser is None else self.denoiser.model_dump()
+        described = self.predicted_in(pipeline).model_copy(update={"denoiser": self.denoiser})
         if self.recipe is not None and pipeline.diffusion.sigma == "auto":
-            raw["diffusion"]["sigma"] = self.recipe.diffusion.level
-            say(f"sigma is {self.recipe.diffusion.level:g}, that of {self.name}'s noise stage.")
-        return pipeline_from_dict(raw, "the recipe")
+            sigma = self.recipe.diffusion.level
+            described = with_sigma(described, sigma)
+            say(f"sigma is {sigma:g}, that of {self.name}'s noise stage.")
+        # Read again, since a network from elsewhere has a stride of its own to be checked.
+        return pipeline_from_dict(described.model_dump(mode="json"), "the recipe")
 
     def taken_over(self, pipeline: Pipeline) -> Weights:
-        """Give the weights for the noise network of a recipe that is `described_in`.
+        """Return the weights for the noise network of a recipe that is `described_in`.
+
+        Returns
+        -------
+        dict of Tensor
+            State dict, with the recipe's contrasts in their order.
 
         Raises
         ------
@@ -119,18 +135,20 @@ def noise_origin_in(folder: Path) -> NoiseOrigin:
     Raises
     ------
     TrainingError
-        When it is none of these, or has no finished noise stage.
+        When it has no finished noise stage.
+    PackageError
+        When it is none of these.
     """
     if (folder / DESCRIPTION).is_file():
         denoiser, weights = read_foreign_noise(folder)
         return NoiseOrigin(str(folder), weights, denoiser=denoiser)
-    run = noise_origin_of_run(folder)
-    if run is not None:
-        return run
-    found = noise_origin_of_model(load_package(folder))
-    if found is None:
+    of_run = noise_origin_of_run(folder)
+    if of_run is not None:
+        return of_run
+    of_model = noise_origin_of_model(load_package(folder))
+    if of_model is None:
         raise TrainingError(f"The model package {folder} has no noise stage to take over.")
-    return found
+    return of_model
 
 
 def noise_origin_of_run(folder: Path) -> NoiseOrigin | None:
@@ -141,21 +159,21 @@ def noise_origin_of_run(folder: Path) -> NoiseOrigin | None:
     TrainingError
         When its training is not finished.
     """
-    own = folder / "noise"
-    if not (own / LAST).is_file():
+    stage = folder / "noise"
+    if not (stage / LAST).is_file():
         return None
-    recipe = read_recipe(own)
-    done, wanted = read_tensors(own / LAST).get("step", 0), recipe.noise.iterations
-    if done < wanted:
+    recipe = read_recipe(stage)
+    done, planned = read_tensors(stage / LAST).get("step", 0), recipe.noise.iterations
+    if done < planned:
         raise TrainingError(
-            f"The noise stage in {folder} is not finished: {done} of {wanted} steps. Go on with "
+            f"The noise stage in {folder} is not finished: {done} of {planned} steps. Go on with "
             "it first: the command that it was started with, and --resume."
         )
-    return NoiseOrigin(str(folder), read_tensors(own / BEST), recipe)
+    return NoiseOrigin(str(folder), read_tensors(stage / BEST), recipe)
 
 
 def noise_origin_of_model(package: ModelPackage) -> NoiseOrigin | None:
-    """Give the noise stage of a model, if it has one."""
+    """Return the noise stage of a model, if it has one."""
     if package.noise is None:
         return None
     denoiser = package.pipeline.denoiser

@@ -42,7 +42,25 @@ class Group:
         return self.rank == 0
 
     def rows(self, batch_size: int, accumulate: int = 1) -> Tensor:
-        """Which rows of a batch are this process's; raises `TrainingError` for unequal shares."""
+        """Which rows of a batch are this process's.
+
+        Parameters
+        ----------
+        batch_size : int
+            Of all processes together.
+        accumulate : int
+            Into how many parts each process cuts its share.
+
+        Returns
+        -------
+        Tensor
+            Shape (batch_size / world,), integers: rank, rank + world, …
+
+        Raises
+        ------
+        TrainingError
+            When shares or parts would not be equal.
+        """
         if batch_size % (self.world * accumulate):
             raise TrainingError(
                 f"batch_size is {batch_size}; for {self.world} processes and accumulate = "
@@ -52,7 +70,20 @@ class Group:
         return torch.arange(self.rank, batch_size, self.world)
 
     def average(self, network: nn.Module, loss: Tensor) -> Tensor:
-        """Average the gradients, in place, and the loss; all in one message."""
+        """Average the gradients, in place, and the loss; all in one message.
+
+        Parameters
+        ----------
+        network : Module
+            After its backward pass; every process has the same one.
+        loss : Tensor
+            A scalar.
+
+        Returns
+        -------
+        Tensor
+            The mean loss, a scalar.
+        """
         if self.world == 1:
             return loss
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
@@ -104,7 +135,7 @@ def joined() -> Iterator[Group]:
 
 
 def join() -> None:
-    """Join the processes that torchrun started."""
+    """Join the processes that torchrun started, over gloo, and over NCCL where there are GPUs."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)  # else page-locked memory takes a context on the first GPU

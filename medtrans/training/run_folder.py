@@ -1,4 +1,4 @@
-"""What a run's folder says of itself.
+"""What a run's folder says of itself, and whose it is.
 
 run.json holds what the run was started with, which a resumed run agrees with; noise/recipe.json
 holds what the noise stage was trained by, which whoever takes it over has to know.
@@ -13,26 +13,72 @@ from typing import Any
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
-from medtrans.errors import TrainingError
-from medtrans.system.atomic import replacing
+from medtrans.errors import OutputError, TrainingError
+from medtrans.system.atomic import make_folder, replacing
+from medtrans.system.progress import say
+from medtrans.training.checkpoint import LAST
+from medtrans.training.plan import TrainingPlan
 
 _RUN = "run.json"
 _RECIPE = "recipe.json"
 
-
-def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write what a run is started with."""
-    _write(folder / _RUN, settings)
+Settings = Mapping[str, object]
+"""What a run is started with, as run.json has it."""
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Read what a run was started with; None where the folder does not say."""
-    return _read(folder / _RUN) if (folder / _RUN).is_file() else None
+def claim(plan: TrainingPlan, settings: Settings) -> None:
+    """Make the run's folder, unless it is this very run that goes on.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    settings : mapping
+        What the run is started with; goes into run.json.
+
+    Raises
+    ------
+    TrainingError
+        When the folder's run was started with other settings, or does not say with which.
+    OutputError
+        When the folder holds a run that is not resumed, or cannot be made.
+    """
+    if goes_on(plan, settings):
+        return
+    if plan.resume:
+        say(f"There is no run in {plan.out} to go on with: one starts there.")
+    _write(make_folder(plan.out) / _RUN, settings)
 
 
-def recipe_of(settings: Mapping[str, Any], folder: Path) -> Pipeline:
-    """Give a run's recipe, with today's values for keys that are newer than the run."""
-    return pipeline_from_dict(settings.get("pipeline", {}), str(folder / _RUN))
+def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
+    """Whether the run was begun in its folder and is resumed.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    settings : mapping
+        What the run is started with; run.json has to say the same.
+
+    Raises
+    ------
+    TrainingError
+        When the folder's run was started with other settings, or does not say with which.
+    OutputError
+        When the folder holds a run that is not resumed.
+    """
+    before = _settings_in(plan.out) if plan.resume else None
+    if before is not None:
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        if changed:
+            raise TrainingError(
+                f"{plan.out} was started with another {', '.join(changed)}. Resume with what it "
+                "was started with, or train into a new folder."
+            )
+        return True
+    if any((plan.stage_folder(stage) / LAST).exists() for stage in plan.trained):
+        raise OutputError(
+            f"{plan.out} already holds a run. Add --resume to go on with it, or name a new folder."
+        )
+    return False
 
 
 def write_recipe(stage: Path, pipeline: Pipeline) -> None:
@@ -42,7 +88,13 @@ def write_recipe(stage: Path, pipeline: Pipeline) -> None:
 
 
 def read_recipe(stage: Path) -> Pipeline:
-    """Read what the stage in a folder was trained by."""
+    """Read what the stage in a folder was trained by.
+
+    Raises
+    ------
+    TrainingError
+        When the folder does not say.
+    """
     path = stage / _RECIPE
     if not path.is_file():
         raise TrainingError(
@@ -52,7 +104,20 @@ def read_recipe(stage: Path) -> Pipeline:
     return pipeline_from_dict(_read(path), str(path))
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _settings_in(folder: Path) -> Settings | None:
+    """Read what a run was started with; None where the folder does not say.
+
+    Keys of the recipe that are newer than the run get the values that change nothing.
+    """
+    path = folder / _RUN
+    if not path.is_file():
+        return None
+    settings = _read(path)
+    recipe = pipeline_from_dict(settings.get("pipeline", {}), str(path))
+    return {**settings, "pipeline": recipe.model_dump(mode="json")}
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -6,13 +6,12 @@ import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medtrans.config.schema import Pipeline
-from medtrans.config.terms import STAGES
+from medtrans.config.schema import Pipeline, StageConfig
 from medtrans.errors import ManifestError
-from medtrans.training.noise_level import with_sigma
-from medtrans.training.run import TrainingPlan, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.recipe import with_sigma, with_stages
+from medtrans.training.run import train
 
 SWEPT = (0.1, 0.25, 0.5, 1.0)
 
@@ -25,13 +24,14 @@ def sweep(plan: TrainingPlan, grid: Sequence[float], iterations: int) -> list[di
     plan : TrainingPlan
         Its `out` gets one folder a level.
     grid : sequence of float
+        Sigmas, on the [-1, 1] scale.
     iterations : int
         Of each stage.
 
     Returns
     -------
     list of dict
-        sigma, and the last validation's scores.
+        sigma, and the last validation's scores (PSNR in dB).
 
     Raises
     ------
@@ -51,17 +51,14 @@ def sweep(plan: TrainingPlan, grid: Sequence[float], iterations: int) -> list[di
 
 
 def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
-    short: dict[str, Any] = {
-        name: pipeline.stage(name).model_copy(
-            update={
-                "iterations": iterations,
-                "validate_every": iterations,
-                "warmup_iterations": min(pipeline.stage(name).warmup_iterations, iterations // 4),
-            }
-        )
-        for name in STAGES
-    }
-    return pipeline.model_copy(update=short)
+    def short(config: StageConfig) -> dict[str, int]:
+        return {
+            "iterations": iterations,
+            "validate_every": iterations,
+            "warmup_iterations": min(config.warmup_iterations, iterations // 4),
+        }
+
+    return with_stages(pipeline, short)
 
 
 def _last_row(path: Path) -> dict[str, float]:

@@ -25,7 +25,7 @@ from medtrans.bundle.training import Trainer, TrainingPatches
 from medtrans.cli.app import app
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Manifest
-from medtrans.diffusion import slice_noise, translate, ve_denoiser
+from medtrans.diffusion import Stages, slice_noise, translate, ve_denoiser
 from medtrans.errors import (
     MedtransError,
     OutputError,
@@ -42,7 +42,8 @@ from medtrans.package.bundle_files import Documents
 from medtrans.package.folder import find_package, shipped_models
 from medtrans.package.store import TrainedModel, export_package, load_package, save_package
 from medtrans.training.parallel import Group
-from medtrans.training.run import TrainingPlan, summarise, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import summarise, train
 from tests import helpers
 
 pytestmark = [
@@ -239,18 +240,13 @@ class TestNetwork:
         image = self.stack()
         noise = slice_noise(3, range(2), (16, 24))
         with torch.inference_mode():
-            expected = translate(
-                residual_predictor(package.residual),
-                ve_denoiser(
-                    noise_predictor(package.noise),
-                    network.schedule,
-                    package.pipeline.noise.prediction,
-                ),
-                image,
-                noise,
+            denoise = ve_denoiser(
+                noise_predictor(package.noise),
                 network.schedule,
-                package.steps(mode),
-            ).clamp(-1, 1)
+                package.pipeline.noise.prediction,
+            )
+            stages = Stages(residual_predictor(package.residual), denoise, network.schedule)
+            expected = translate(stages, image, noise, package.steps(mode)).clamp(-1, 1)
             assert torch.equal(network(image, noise), expected)
 
     def test_is_deterministic(self, network: TranslationNetwork) -> None:

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from medtrans.diffusion import (
+    Draw,
+    NoiseObjective,
     Schedule,
+    Stages,
     Steps,
     add_noise,
     add_residual,
@@ -125,28 +128,27 @@ class TestLosses:
             known = x0 + schedule.sigma * images["eps"]
             return (x - known) / (time / 1000).view(-1, 1, 1, 1)
 
-        noise = noise_loss(exact_noise, x0, images["eps"], t, schedule, loss)
+        draw = Draw(t, images["eps"])
+        noise = noise_loss(exact_noise, x0, draw, schedule, NoiseObjective(loss))
         assert float(noise) == pytest.approx(0, abs=1e-3)
-        residual = residual_loss(
-            exact_residual, x0, images["source"], images["eps"], t, schedule, loss
-        )
+        residual = residual_loss(exact_residual, x0, images["source"], draw, schedule, loss)
         assert float(residual) == pytest.approx(0, abs=1e-2)
 
     @pytest.mark.parametrize(("loss", "power"), [("l1", 1), ("l2", 2)])
     def test_values_for_a_network_that_answers_zero(
         self, images: dict[str, Tensor], schedule: Schedule, loss: str, power: int
     ) -> None:
-        t = torch.full((4,), 500)
+        draw = Draw(torch.full((4,), 500), images["eps"])
+        objective = NoiseObjective(loss)
         noise = noise_loss(
-            lambda x, time: torch.zeros_like(x), images["x0"], images["eps"], t, schedule, loss
+            lambda x, time: torch.zeros_like(x), images["x0"], draw, schedule, objective
         )
         torch.testing.assert_close(noise, images["eps"].abs().pow(power).mean())
         residual = residual_loss(
             lambda x, source, time: torch.zeros_like(x),
             images["x0"],
             images["source"],
-            images["eps"],
-            t,
+            draw,
             schedule,
             loss,
         )
@@ -167,8 +169,8 @@ class TestLosses:
             return x
 
         x0, eps, source = images["x0"], images["eps"], images["source"]
-        noise_loss(noise, x0, eps, t, schedule, "l2")
-        residual_loss(residual, x0, source, eps, t, schedule, "l2")
+        noise_loss(noise, x0, Draw(t, eps), schedule, NoiseObjective("l2"))
+        residual_loss(residual, x0, source, Draw(t, eps), schedule, "l2")
         b, a = schedule.beta_bar[t].float(), schedule.alpha_bar[t].float()
         torch.testing.assert_close(seen["noise"][0], x0 + b.view(-1, 1, 1, 1) * eps)
         torch.testing.assert_close(seen["noise"][1], b / schedule.sigma * 1000)
@@ -183,10 +185,9 @@ class TestLosses:
         loss = noise_loss(
             lambda x, time: x.bfloat16(),
             images["x0"],
-            images["eps"],
-            torch.ones(4, dtype=int),
+            Draw(torch.ones(4, dtype=int), images["eps"]),
             schedule,
-            "l2",
+            NoiseObjective("l2"),
         )
         assert loss.dtype == torch.float32
 
@@ -354,14 +355,9 @@ class TestTranslate:
     def test_exact_networks_return_the_target(
         self, images: dict[str, Tensor], schedule: Schedule, steps: Steps
     ) -> None:
-        found = translate(
-            lambda *_: images["residual"],
-            ve_denoiser(lambda *_: images["eps"], schedule),
-            images["source"],
-            images["eps"],
-            schedule,
-            steps,
-        )
+        denoise = ve_denoiser(lambda *_: images["eps"], schedule)
+        stages = Stages(lambda *_: images["residual"], denoise, schedule)
+        found = translate(stages, images["source"], images["eps"], steps)
         torch.testing.assert_close(found, images["x0"], rtol=0, atol=2e-6)
 
     @pytest.mark.parametrize("steps", [Steps(1, 0), Steps(1, 1), Steps(2, 2), Steps(5, 3)])
@@ -378,7 +374,8 @@ class TestTranslate:
             calls["noise"] += 1
             return x
 
-        translate(predict, denoise, images["source"], images["eps"], schedule, steps)
+        stages = Stages(predict, denoise, schedule)
+        translate(stages, images["source"], images["eps"], steps)
         assert calls == {"residual": steps.residual, "noise": steps.noise}
 
     def test_starts_at_the_noisy_middle_slice(
@@ -390,15 +387,17 @@ class TestTranslate:
             seen.append(x)
             return torch.zeros_like(x)
 
-        translate(predict, None, images["source"], images["eps"], schedule, Steps(1, 0))
+        stages = Stages(predict, None, schedule)
+        translate(stages, images["source"], images["eps"], Steps(1, 0))
         expected = images["source"][:, 1:2] + schedule.sigma * images["eps"]
         torch.testing.assert_close(seen[0], expected)
 
     def test_noise_steps_need_a_noise_stage(
         self, images: dict[str, Tensor], schedule: Schedule
     ) -> None:
+        stages = Stages(lambda x, *_: x, None, schedule)
         with pytest.raises(ValueError, match="noise stage"):
-            translate(lambda x, *_: x, None, images["source"], images["eps"], schedule, Steps(1, 1))
+            translate(stages, images["source"], images["eps"], Steps(1, 1))
 
 
 class TestSliceNoise:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from medtrans.diffusion import (
+    Draw,
+    NoiseObjective,
     add_noise,
     distance,
     estimate_x0,
@@ -77,5 +79,7 @@ def test_noise_loss_is_zero_for_the_right_answer(kind: str, pair: tuple[Tensor, 
     schedule, t = linear_variance_schedule(0.5), torch.tensor([10, 400, 1000])
     level = schedule.beta_bar.float()[t]
     right = prediction_target(kind, x0, eps, level)
-    assert float(noise_loss(lambda *_: right, x0, eps, t, schedule, "l2", kind, 5.0)) < 1e-10
-    assert float(noise_loss(lambda *_: right + 1, x0, eps, t, schedule, "l2", kind)) > 0.99
+    draw, plain = Draw(t, eps), NoiseObjective("l2", kind)
+    weighted = plain._replace(snr_limit=5.0)
+    assert float(noise_loss(lambda *_: right, x0, draw, schedule, weighted)) < 1e-10
+    assert float(noise_loss(lambda *_: right + 1, x0, draw, schedule, plain)) > 0.99

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted, OutputError, UnreadableFileError, UsageError
 from medtrans.inference.cohort import translate_cohort
 from medtrans.inference.jobs import Job, jobs_from_inputs, jobs_from_manifest
@@ -64,11 +63,11 @@ class TestJobs:
             jobs_from_inputs(heads, tmp_path / "file" / "out")
 
     def test_manifest(self, cohort: Path, tmp_path: Path) -> None:
-        jobs = jobs_from_manifest(Manifest.read(cohort), "t1", tmp_path / "out")
+        jobs = jobs_from_manifest(cohort, "t1", tmp_path / "out")
         assert [job.out for job in jobs] == [tmp_path / "out" / f"sub-00{n}" for n in (1, 2, 3)]
         assert all(job.path.name == "t1.nii.gz" for job in jobs)
         with pytest.raises(UsageError, match="lists no flair volume"):
-            jobs_from_manifest(Manifest.read(cohort), "flair", tmp_path / "out")
+            jobs_from_manifest(cohort, "flair", tmp_path / "out")
 
 
 class TestTranslate:

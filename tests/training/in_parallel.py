@@ -16,7 +16,8 @@ from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted
 from medtrans.training import stages
 from medtrans.training.parallel import Group, joined
-from medtrans.training.run import TrainingPlan, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import train
 
 _LOSS = stages.noise_loss
 _calls: list[int] = []

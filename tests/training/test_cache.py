@@ -97,6 +97,19 @@ class TestFacts:
         cached = VolumeCache(tmp_path / "c", pipeline).get(Entry("s", "", "t1", path, "train"))
         assert cached.masked is False
 
+    @pytest.mark.parametrize(
+        ("axis", "expected"),
+        [("sagittal", (2.0, 3.0)), ("coronal", (1.0, 3.0)), ("axial", (1.0, 2.0))],
+    )
+    def test_in_plane_spacing_leaves_the_cutting_axis_out(
+        self, tmp_path: Path, axis: str, expected: tuple[float, float]
+    ) -> None:
+        image, _ = helpers.head()
+        path = helpers.write_nifti(tmp_path / "t1.nii.gz", image, np.diag([1.0, 2.0, 3.0, 1.0]))
+        recipe = helpers.tiny_pipeline(slices={"axis": axis})
+        cached = VolumeCache(tmp_path / "c", recipe).get(Entry("s", "", "t1", path, "train"))
+        assert cached.in_plane_mm == pytest.approx(expected)
+
     def test_grid_knows_the_cutting_axis(self, tmp_path: Path, entry: Entry) -> None:
         recipe = helpers.tiny_pipeline(slices={"axis": "coronal"})
         cached = VolumeCache(tmp_path, recipe).get(entry)

@@ -16,8 +16,15 @@ from medtrans.config.schema import Pipeline
 from medtrans.preprocessing.intensity import Profile
 from medtrans.training.augment import Augmentation, bias_field, resampled, tone_curve
 from medtrans.training.cache import CachedVolume
-from medtrans.training.data import RandomSlices, _random_corner, batches
-from medtrans.training.stages import noise_stage, pair_example, residual_stage, target_example
+from medtrans.training.data import (
+    RandomSlices,
+    StageExamples,
+    _random_corner,
+    batches,
+    pair_example,
+    target_example,
+)
+from medtrans.training.stages import noise_stage, residual_stage
 from tests import helpers
 
 Cached = dict[str, dict[str, CachedVolume]]
@@ -62,15 +69,15 @@ class TestRandomSlices:
     @pytest.mark.parametrize("workers", [1, 2])
     def test_workers_change_nothing(self, cached: Cached, pipeline: Pipeline, workers: int) -> None:
         slices = paired(cached, pipeline)
-        alone = list(batches(slices, 0, 3, 2, workers=0))
-        helped = list(batches(slices, 0, 3, 2, workers=workers))
+        alone = list(batches(slices, range(3), 2, workers=0))
+        helped = list(batches(slices, range(3), 2, workers=workers))
         assert len(alone) == len(helped) == 3
         assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
     def test_resumed_stream_goes_on_where_it_was(self, cached: Cached, pipeline: Pipeline) -> None:
         slices = paired(cached, pipeline)
-        whole = list(batches(slices, 0, 4, 2, workers=0))
-        rest = list(batches(slices, 2, 4, 2, workers=0))
+        whole = list(batches(slices, range(4), 2, workers=0))
+        rest = list(batches(slices, range(2, 4), 2, workers=0))
         assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
 
     def test_global_generators_change_nothing(self, cached: Cached, pipeline: Pipeline) -> None:
@@ -295,8 +302,8 @@ class TestAugmentation:
 class TestStages:
     def test_noise_stage_is_given_targets_alone(self, cached: Cached, pipeline: Pipeline) -> None:
         examples = [target_example(cached["train"]["t2"], 0)]
-        stage = noise_stage(pipeline, examples, examples, seed=0)
-        for batch in batches(stage.slices, 0, 2, 2, workers=0):
+        stage = noise_stage(pipeline, StageExamples(examples, examples), seed=0)
+        for batch in batches(stage.slices, range(2), 2, workers=0):
             assert set(batch) == {"target", "label"}
             assert batch["target"].shape == (2, 1, 16, 16)
 
@@ -304,10 +311,10 @@ class TestStages:
         self, cached: Cached, pipeline: Pipeline
     ) -> None:
         train = cached["train"]
-        noise = noise_stage(pipeline, [target_example(train["t2"], 0)], [], 0)
+        noise = noise_stage(pipeline, StageExamples([target_example(train["t2"], 0)]), 0)
         pair = pair_example(train["t1"], train["t2"], 0, 1)
-        for stage in (noise, residual_stage(pipeline, [pair], [], 0, None)):
-            batch = next(batches(stage.slices, 0, 1, 2, workers=0))
+        for stage in (noise, residual_stage(pipeline, StageExamples([pair]), 0)):
+            batch = next(batches(stage.slices, range(1), 2, workers=0))
             network = helpers.randomise(stage.network, 0)
             losses = [
                 stage.loss(network, batch, torch.Generator().manual_seed(s)).item()
@@ -317,6 +324,7 @@ class TestStages:
 
     def test_ct_is_monitored_in_its_own_unit(self, cached: Cached, pipeline: Pipeline) -> None:
         pair = pair_example(cached["train"]["t1"], cached["train"]["t2"], 0, 1)
-        assert residual_stage(pipeline, [pair], [], 0, None).monitored == "fidelity_psnr_fit"
+        pairs = StageExamples([pair])
+        assert residual_stage(pipeline, pairs, 0).monitored == "fidelity_psnr_fit"
         ct = helpers.tiny_pipeline("mr-to-ct")
-        assert residual_stage(ct, [pair], [], 0, None).monitored == "fidelity_psnr"
+        assert residual_stage(ct, pairs, 0).monitored == "fidelity_psnr"

@@ -9,7 +9,6 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.config.schema import Pipeline
 from medtrans.errors import Interrupted, Terminated, TrainingError
 from medtrans.system.signals import StopSignal
 from medtrans.training.cache import CachedVolume
@@ -29,15 +27,10 @@ from medtrans.training.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
+from medtrans.training.data import StageExamples, pair_example, target_example
 from medtrans.training.log import TrainingLog
-from medtrans.training.loop import _learning_rate, fit
-from medtrans.training.stages import (
-    Stage,
-    noise_stage,
-    pair_example,
-    residual_stage,
-    target_example,
-)
+from medtrans.training.loop import Execution, _learning_rate, fit
+from medtrans.training.stages import Stage, noise_stage, residual_stage
 from medtrans.training.validation import Outcome
 from tests import helpers
 
@@ -46,18 +39,19 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def make_stage(cached: Cached) -> Callable[..., tuple[Stage, Pipeline]]:
-    def make(validated: bool = True, **config: Any) -> tuple[Stage, Pipeline]:
+def make_stage(cached: Cached) -> Callable[..., Stage]:
+    def make(validated: bool = True, **config: Any) -> Stage:
         recipe = helpers.tiny_pipeline(noise=config)
         val = [target_example(cached["val"]["t2"], 0)] if validated else []
-        return noise_stage(recipe, [target_example(cached["train"]["t2"], 0)], val, 0), recipe
+        train = [target_example(cached["train"]["t2"], 0)]
+        return noise_stage(recipe, StageExamples(train, val), 0)
 
     return make
 
 
-def run(stage: Stage, recipe: Pipeline, folder: Path, **options: Any) -> dict[str, Tensor]:
+def run(stage: Stage, folder: Path, **options: Any) -> dict[str, Tensor]:
     settings = {"seed": 0, "device": CPU, "resume": False, "stop": StopSignal(), **options}
-    return fit(stage, recipe, folder, **settings)
+    return fit(stage, folder, Execution(**settings))
 
 
 def stopping(stage: Stage, stop: StopSignal, step: int, number: int = signal.SIGINT) -> Stage:
@@ -150,15 +144,15 @@ class TestAverage:
 class TestFit:
     def test_learns(self, make_stage: Any, tmp_path: Path) -> None:
         """A network that answers 0 has a loss of 1; thirty steps take it lower."""
-        stage, recipe = make_stage(False, iterations=40, learning_rate=3e-2, batch_size=4)
-        run(stage, recipe, tmp_path)
+        stage = make_stage(False, iterations=40, learning_rate=3e-2, batch_size=4)
+        run(stage, tmp_path)
         losses = [float(row["loss"]) for row in rows(tmp_path / "training.csv")]
         assert len(losses) == 4
         assert losses[-1] < 0.9 * losses[0]
 
     def test_returns_and_keeps_the_best_average(self, make_stage: Any, tmp_path: Path) -> None:
-        stage, recipe = make_stage(iterations=4, validate_every=1, learning_rate=0.05)
-        weights = run(stage, recipe, tmp_path)
+        stage = make_stage(iterations=4, validate_every=1, learning_rate=0.05)
+        weights = run(stage, tmp_path)
         scores = [float(r["denoised_psnr"]) for r in rows(tmp_path / "validation.csv")]
         assert len(scores) == 4
         assert equal(weights, read_tensors(tmp_path / "best.pt"))
@@ -171,12 +165,12 @@ class TestFit:
         """After the second step the weights are spoilt: the second step's average is kept."""
         kept = []
         for iterations in (2, 3):
-            stage, recipe = make_stage(iterations=3, validate_every=1, ema_decay=0.0)
+            stage = make_stage(iterations=3, validate_every=1, ema_decay=0.0)
             stop = StopSignal()
             if iterations == 2:
                 stage = stopping(stage, stop, 2)
                 with pytest.raises(Interrupted):
-                    run(stage, recipe, tmp_path / "two", stop=stop)
+                    run(stage, tmp_path / "two", stop=stop)
                 kept.append(read_tensors(tmp_path / "two" / "best.pt"))
                 continue
             original = stage.loss
@@ -191,14 +185,14 @@ class TestFit:
                             weight.mul_(0).add_(5)
                 return original(network, batch, rng)  # noqa: B023
 
-            kept.append(run(replace(stage, loss=spoilt), recipe, tmp_path / "three"))
+            kept.append(run(replace(stage, loss=spoilt), tmp_path / "three"))
         assert equal(*kept)
 
     def test_without_a_val_split_the_last_average_is_kept(
         self, make_stage: Any, tmp_path: Path
     ) -> None:
-        stage, recipe = make_stage(validated=False)
-        weights = run(stage, recipe, tmp_path)
+        stage = make_stage(validated=False)
+        weights = run(stage, tmp_path)
         last = read_tensors(tmp_path / "last.pt")["average"]
         assert equal(
             weights, {k.removeprefix("module."): v for k, v in last.items() if "module." in k}
@@ -206,19 +200,19 @@ class TestFit:
         assert not (tmp_path / "validation.csv").exists()
 
     def test_low_precision_trains_too(self, make_stage: Any, tmp_path: Path) -> None:
-        stage, recipe = make_stage(precision="bf16", iterations=2)
-        weights = run(stage, recipe, tmp_path)
+        stage = make_stage(precision="bf16", iterations=2)
+        weights = run(stage, tmp_path)
         assert all(torch.isfinite(w).all() for w in weights.values())
         assert all(w.dtype == torch.float32 for w in weights.values())
 
     def test_gradients_are_clipped(self, make_stage: Any, tmp_path: Path) -> None:
         """With a clip of almost 0 Adam still moves, so only the logged norm tells: it is raw."""
-        stage, recipe = make_stage(False, iterations=10, clip_norm=1e-12, weight_decay=0.0)
+        stage = make_stage(False, iterations=10, clip_norm=1e-12, weight_decay=0.0)
         huge = replace(stage, loss=lambda n, b, r: stage.loss(n, b, r) * 1e4)
-        run(huge, recipe, tmp_path)
+        run(huge, tmp_path)
         [row] = rows(tmp_path / "training.csv")
         assert float(row["gradient_norm"]) > 1
-        before = make_stage(False)[0].network.state_dict()
+        before = make_stage(False).network.state_dict()
         after = read_tensors(tmp_path / "last.pt")["network"]
         moved = max(float((after[k] - before[k]).abs().max()) for k in before)
         # Adam divides by the gradient's size plus 1e-8: a gradient of 1e-12 moves nothing.
@@ -236,10 +230,10 @@ class TestFit:
                 noise={**changed, "sees_source": True, "source_dropout": 0.5}, residual=changed
             )
             pairs = [pair_example(cached["train"]["t1"], cached["train"]["t2"], 0, 1)]
-            build = {"noise": noise_stage, "residual": partial(residual_stage, noise=None)}[name]
-            stage = build(recipe, pairs, [], seed=0)
+            build = {"noise": noise_stage, "residual": residual_stage}[name]
+            stage = build(recipe, StageExamples(pairs), seed=0)
             seen = seen_sizes(stage)
-            ends.append(run(seen.stage, recipe, tmp_path / str(accumulate)))
+            ends.append(run(seen.stage, tmp_path / str(accumulate)))
             assert set(seen.sizes) == {4 // accumulate}
         for end in ends[1:]:
             assert all(torch.allclose(end[k], ends[0][k], rtol=0, atol=1e-5) for k in end)
@@ -248,7 +242,7 @@ class TestFit:
     def test_a_loss_that_is_not_finite_stops_with_advice(
         self, make_stage: Any, tmp_path: Path, value: float
     ) -> None:
-        stage, recipe = make_stage(iterations=4, checkpoint_every=1)
+        stage = make_stage(iterations=4, checkpoint_every=1)
         original, count = stage.loss, 0
 
         def broken(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
@@ -257,21 +251,21 @@ class TestFit:
             return original(network, batch, rng) * (value if count == 3 else 1.0)
 
         with pytest.raises(TrainingError, match=r"step 2.*noise.learning_rate.*fp32"):
-            run(replace(stage, loss=broken), recipe, tmp_path)
+            run(replace(stage, loss=broken), tmp_path)
         assert read_tensors(tmp_path / "last.pt")["step"] == 2
 
 
 class TestStopping:
     @pytest.mark.parametrize("at", [1, 2, 3])
     def test_resumed_ends_bit_equal(self, make_stage: Any, tmp_path: Path, at: int) -> None:
-        stage, recipe = make_stage(iterations=4, validate_every=2)
-        untouched = run(stage, recipe, tmp_path / "whole")
+        stage = make_stage(iterations=4, validate_every=2)
+        untouched = run(stage, tmp_path / "whole")
         stop = StopSignal()
-        stage, _ = make_stage(iterations=4, validate_every=2)
+        stage = make_stage(iterations=4, validate_every=2)
         with pytest.raises(Interrupted, match=rf"Saved at noise step {at}\..*--resume"):
-            run(stopping(stage, stop, at), recipe, tmp_path / "parts", stop=stop)
-        stage, _ = make_stage(iterations=4, validate_every=2)
-        resumed = run(stage, recipe, tmp_path / "parts", resume=True)
+            run(stopping(stage, stop, at), tmp_path / "parts", stop=stop)
+        stage = make_stage(iterations=4, validate_every=2)
+        resumed = run(stage, tmp_path / "parts", resume=True)
         assert equal(untouched, resumed)
         whole, parts = (read_tensors(tmp_path / n / "last.pt") for n in ("whole", "parts"))
         assert equal(whole["network"], parts["network"])
@@ -283,18 +277,18 @@ class TestStopping:
     def test_resuming_a_finished_stage_trains_no_more(
         self, make_stage: Any, tmp_path: Path
     ) -> None:
-        stage, recipe = make_stage()
-        first = run(stage, recipe, tmp_path)
+        stage = make_stage()
+        first = run(stage, tmp_path)
         stamp = helpers.digest(tmp_path / "last.pt")
-        stage, _ = make_stage()
-        assert equal(first, run(stage, recipe, tmp_path, resume=True))
+        stage = make_stage()
+        assert equal(first, run(stage, tmp_path, resume=True))
         assert helpers.digest(tmp_path / "last.pt") == stamp
 
     def test_termination_has_its_own_exit_code(self, make_stage: Any, tmp_path: Path) -> None:
-        stage, recipe = make_stage()
+        stage = make_stage()
         stop = StopSignal()
         with pytest.raises(Terminated) as caught:
-            run(stopping(stage, stop, 1, signal.SIGTERM), recipe, tmp_path, stop=stop)
+            run(stopping(stage, stop, 1, signal.SIGTERM), tmp_path, stop=stop)
         assert caught.value.exit_code == 143
 
 

@@ -21,7 +21,8 @@ from medtrans.package.store import load_package
 from medtrans.training import noise_level
 from medtrans.training.cache import VolumeCache
 from medtrans.training.noise_level import measure_noise_level
-from medtrans.training.run import TrainingPlan, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import train
 from tests import helpers
 
 GRID = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -79,7 +80,9 @@ class TestManifest:
     def test_is_the_same_every_time(self, cohort: Path, tmp_path: Path) -> None:
         recipe = helpers.tiny_pipeline()
         cache = VolumeCache(tmp_path, recipe)
-        one, two = (measure_noise_level(recipe, Manifest.read(cohort), cache) for _ in range(2))
+        one, two = (
+            measure_noise_level(recipe.parsed_tasks, Manifest.read(cohort), cache) for _ in range(2)
+        )
         assert one == two
         assert one.apart[0] > one.apart[-1]
         assert one.destroyed[0] < one.destroyed[-1]
@@ -89,7 +92,8 @@ class TestManifest:
         manifest = Manifest.read(cohort)
         plan = TrainingPlan(recipe, manifest, tmp_path / "run", device="cpu", stages="residual")
         stored = load_package(train(plan)).pipeline.diffusion.sigma
-        chosen = measure_noise_level(recipe, manifest, VolumeCache(tmp_path / "own", recipe))
+        cache = VolumeCache(tmp_path / "own", recipe)
+        chosen = measure_noise_level(recipe.parsed_tasks, manifest, cache)
         assert stored == chosen.best
 
     def test_auto_is_no_number_by_itself(self) -> None:

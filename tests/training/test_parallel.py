@@ -19,7 +19,8 @@ from medtrans.errors import TrainingError
 from medtrans.package.store import load_package
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.parallel import ALONE, Group, joined, own_gpu
-from medtrans.training.run import TrainingPlan, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import train
 from tests import helpers
 
 WORKER = Path(__file__).with_name("in_parallel.py")

@@ -20,10 +20,11 @@ from medtrans.networks.transfer import copy_matching, misfitting
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.store import load_package
 from medtrans.training.cache import CachedVolume
-from medtrans.training.data import RandomSlices
+from medtrans.training.data import RandomSlices, StageExamples, pair_example, pseudo_example
+from medtrans.training.plan import TrainingPlan
 from medtrans.training.pseudo import pseudo_source
-from medtrans.training.run import TrainingPlan, train
-from medtrans.training.stages import noise_stage, pair_example, pseudo_example, residual_stage
+from medtrans.training.run import train
+from medtrans.training.stages import noise_stage, residual_stage
 from medtrans.volumes import read_volume
 from tests import helpers
 
@@ -71,7 +72,7 @@ def test_the_noise_network_sees_the_source_only_if_asked(
     recipe = changed(pipeline, noise={"sees_source": True, "source_dropout": 0.5})
     train_volumes = cached["train"]
     pair = pair_example(train_volumes["t1"], train_volumes["t2"], 0, recipe.slices.context)
-    stage = noise_stage(recipe, [pair], [], 0)
+    stage = noise_stage(recipe, StageExamples([pair]), 0)
     seen = []
 
     def network(x: torch.Tensor, time: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -94,7 +95,7 @@ def test_a_residual_network_that_starts_from_the_noise_network(
     noise = helpers.randomise(noise_network(recipe, 5), 5)
     volumes = cached["train"]
     pair = pair_example(volumes["t1"], volumes["t2"], 0, recipe.slices.context)
-    stage = residual_stage(recipe, [pair], [], 0, noise)
+    stage = residual_stage(recipe, StageExamples([pair]), 0, noise)
     x, source, time = torch.randn(2, 1, 16, 16), torch.randn(2, 3, 16, 16), torch.full((2,), 500.0)
     answer = stage.network(torch.cat([x, source], 1), time)
     torch.testing.assert_close(answer, noise(x, time))

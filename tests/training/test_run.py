@@ -33,8 +33,10 @@ from medtrans.inference.translator import Translator
 from medtrans.package.store import load_package
 from medtrans.training import stages
 from medtrans.training.checkpoint import read_tensors
+from medtrans.training.examples import select_data
 from medtrans.training.noise_origin import noise_origin_in
-from medtrans.training.run import TrainingPlan, select_data, summarise, train
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import summarise, train
 from medtrans.volumes import read_volume
 from tests import helpers
 
@@ -403,8 +405,8 @@ class TestData:
     def test_pairs_limit_the_pairs_not_the_targets(
         self, many: Path, pipeline: Pipeline, tmp_path: Path
     ) -> None:
-        everything = select_data(Manifest.read(many), pipeline, None, 0)
-        few = select_data(Manifest.read(many), pipeline, 2, 0)
+        everything = select_data(Manifest.read(many), pipeline.parsed_tasks, None, 0)
+        few = select_data(Manifest.read(many), pipeline.parsed_tasks, 2, 0)
         [pairs] = few.pairs.values()
         assert len(pairs) == 2
         assert few.targets == everything.targets
@@ -419,12 +421,12 @@ class TestData:
         every.write_text("\n".join(x for x in lines if not x.startswith(gone)) + "\n")
         recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])
         for limit in (1, 2):
-            data = select_data(Manifest.read(every), recipe, limit, 0)
+            data = select_data(Manifest.read(every), recipe.parsed_tasks, limit, 0)
             kept = {p.source.subject for pairs in data.pairs.values() for p in pairs}
             assert len(kept) == limit
 
     def test_splits_do_not_mix(self, many: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-        data = select_data(Manifest.read(many), pipeline, None, 0)
+        data = select_data(Manifest.read(many), pipeline.parsed_tasks, None, 0)
         train_subjects = {e.subject for e in data.targets["t2"]}
         val_subjects = {e.subject for e in data.validation_targets["t2"]}
         assert train_subjects

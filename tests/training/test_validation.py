@@ -11,8 +11,16 @@ from medtrans.config.schema import Pipeline
 from medtrans.networks.binding import build_schedule
 from medtrans.networks.unet import residual_network
 from medtrans.training.cache import CachedVolume
-from medtrans.training.stages import pair_example, target_example
-from medtrans.training.validation import ValidationBatch, _evenly, denoised, translated, validate
+from medtrans.training.data import pair_example, target_example
+from medtrans.training.validation import (
+    Validation,
+    ValidationBatch,
+    _evenly,
+    denoised,
+    slice_support,
+    translated,
+    validate,
+)
 from tests import helpers
 
 Cached = dict[str, dict[str, CachedVolume]]
@@ -36,7 +44,7 @@ def score(cached: Cached, wide: Pipeline, **images) -> dict[str, float]:
     def predict(network: nn.Module, batch: ValidationBatch) -> dict[str, Tensor]:
         return {name: make(batch) for name, make in images.items()}
 
-    return validate(NOTHING, predict, pairs(cached), wide, 6, CPU).scores
+    return validate(NOTHING, Validation(pairs(cached), predict, wide.volume, 6), CPU).scores
 
 
 def test_the_target_itself_is_perfect(cached: Cached, wide: Pipeline) -> None:
@@ -111,10 +119,11 @@ def test_exact_networks(cached: Cached, prediction: str) -> None:
         return watched
 
     noise = [target_example(cached["val"]["t2"], 0)]
-    outcome = validate(Exact(), watching(denoised(schedule, wide)), noise, wide, 4, CPU)
+    predict = watching(denoised(schedule, wide))
+    outcome = validate(Exact(), Validation(noise, predict, wide.volume, 4), CPU)
     assert outcome.scores["denoised_psnr"] > 60
     predict = watching(translated(schedule, Exact(), wide))
-    outcome = validate(Exact(), predict, pairs(cached), wide, 4, CPU)
+    outcome = validate(Exact(), Validation(pairs(cached), predict, wide.volume, 4), CPU)
     assert outcome.scores["fidelity_psnr"] > 50
     assert outcome.scores["realistic_psnr"] > 50
 
@@ -122,7 +131,7 @@ def test_exact_networks(cached: Cached, prediction: str) -> None:
 def test_untrained_residual_network_scores_as_the_source(cached: Cached, wide: Pipeline) -> None:
     predict = translated(build_schedule(wide), None, wide)
     network = residual_network(wide, 0).eval()
-    found = validate(network, predict, pairs(cached), wide, 6, CPU).scores
+    found = validate(network, Validation(pairs(cached), predict, wide.volume, 6), CPU).scores
     expected = score(cached, wide, fidelity=lambda batch: batch.source[:, 1:2])
     assert found.keys() == expected.keys()
     for key, value in expected.items():
@@ -133,10 +142,20 @@ def test_pictures_show_source_predictions_and_target(cached: Cached, wide: Pipel
     def predict(network: nn.Module, batch: ValidationBatch) -> dict[str, Tensor]:
         return {"a": batch.target, "b": batch.target}
 
-    outcome = validate(NOTHING, predict, pairs(cached), wide, 6, CPU)
+    outcome = validate(NOTHING, Validation(pairs(cached), predict, wide.volume, 6), CPU)
     assert outcome.captions == ["source", "a", "b", "target"]
     assert [len(row) for row in outcome.rows] == [4]
     assert np.array_equal(outcome.rows[0][1], outcome.rows[0][2])
+
+
+def test_the_support_is_the_filled_foreground_and_a_margin_in_mm() -> None:
+    slices = np.full((2, 9, 9), -1, dtype=np.float32)
+    slices[0, 3:6, 3:6] = 0
+    slices[0, 4, 4] = -1  # a hole: dark fluid
+    found = slice_support(slices, 2.0, (2.0, 1.0))
+    expected = np.zeros((2, 9, 9), dtype=bool)
+    expected[0, 2:7, 1:8] = True
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 50])

@@ -1,0 +1,54 @@
+"""The model package that a run ends with."""
+
+from __future__ import annotations
+
+from medtrans.package.store import TrainedModel, save_package
+from medtrans.preprocessing.intensity import Profile, typical_profile
+from medtrans.training.checkpoint import Weights
+from medtrans.training.examples import prepared
+from medtrans.training.setup import TrainingSetup
+from medtrans.version import __version__
+
+
+def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -> None:
+    """Write the run's model package.
+
+    Outputs get the median intensity profile of the train split's targets. The background counts as
+    masked when that of every source volume of the pairs is.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    noise : dict of Tensor or None
+        State dict; None leaves the noise stage out.
+    residual : dict of Tensor
+        State dict.
+    """
+    cache, data = setup.cache, setup.data
+    profiles: dict[str, Profile] = {
+        contrast: typical_profile(volume.profile for volume in prepared(entries, cache))
+        for contrast, entries in data.targets.items()
+    }
+    sources = [pair.source for pairs in data.pairs.values() for pair in pairs]
+    model = TrainedModel(
+        pipeline=setup.pipeline,
+        profiles=profiles,
+        residual=residual,
+        noise=noise,
+        masked_background=bool(sources) and all(cache.get(source).masked for source in sources),
+        training=_record(setup),
+    )
+    save_package(setup.plan.model_folder, model)
+
+
+def _record(setup: TrainingSetup) -> dict[str, object]:
+    """Describe the training for the model card and `medtrans models`, naming no subject."""
+    return {
+        "medtrans_version": __version__,
+        "unpaired_targets": {c: len(entries) for c, entries in setup.data.targets.items()},
+        "pairs": {str(task): len(pairs) for task, pairs in setup.data.pairs.items()},
+        "noise_iterations": setup.pipeline.noise.iterations,
+        "residual_iterations": setup.pipeline.residual.iterations,
+        "seed": setup.plan.seed,
+        "started_from": None if setup.initial is None else setup.initial.name,
+    }
