@@ -123,8 +123,8 @@ class WriteVolumed:
         source = _source(data[self.original])
         name = output_path(source, str(result.task)).name
         label = self.translator.provenance(result, self.translator.settings, source)
-        goal = make_folder(self.folder) / name
-        return {**data, self.key: write_volume(result.voxels, goal, source, label)}
+        path = make_folder(self.folder) / name
+        return {**data, self.key: write_volume(result.voxels, path, source, label)}
 
 
 class Evaluator:

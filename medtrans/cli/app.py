@@ -71,8 +71,8 @@ def _stopped(number: int, _: FrameType | None) -> NoReturn:
     raise kind("Stopped; nothing half-written was left behind.")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"medtrans {__version__}")
         raise typer.Exit
 

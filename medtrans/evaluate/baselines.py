@@ -28,7 +28,7 @@ class ToneCurve:
 
     @classmethod
     def fit(cls, pairs: Iterable[tuple[Voxels, Voxels]]) -> ToneCurve:
-        """Fit to voxels (source, target), flat and of the foreground only, on [-1, 1]."""
+        """Fit to voxels (source, target) of the foreground, on [-1, 1]; each of shape (n,)."""
         edges = np.linspace(-1, 1, _BINS + 1)
         total, count = np.zeros(_BINS), np.zeros(_BINS)
         for source, target in pairs:

@@ -22,6 +22,7 @@ class Similarity:
     mae: float
 
     def as_dict(self) -> dict[str, float]:
+        """Give the scores by name."""
         return asdict(self)
 
 
@@ -42,13 +43,19 @@ def similarity(predicted: Voxels, reference: Voxels, mask: Mask) -> Similarity:
 
 
 def psnr(predicted: Voxels, reference: Voxels, mask: Mask) -> float:
-    """Peak signal-to-noise ratio in dB inside a mask, for images on a [0, 1] scale."""
+    """Peak signal-to-noise ratio in dB inside a mask.
+
+    Images and mask have one shape, (H, W) or (X, Y, Z); intensities lie on a [0, 1] scale.
+    """
     difference = predicted[mask].astype(np.float64) - reference[mask]
     return float(-10 * np.log10(max(float(np.mean(difference**2)), 1e-12)))
 
 
 def unit_scale(values: Voxels, mask: Mask) -> Voxels:
-    """Divide by the foreground's 99.5th percentile: MR intensities have no unit of their own."""
+    """Divide by the foreground's 99.5th percentile: MR intensities have no unit of their own.
+
+    Values and mask have one shape, (H, W) or (X, Y, Z).
+    """
     white = max(float(np.percentile(values[mask], _UPPER_PERCENTILE)), 1e-6)
     return np.asarray(values / np.float32(white), dtype=np.float32)
 
@@ -56,7 +63,8 @@ def unit_scale(values: Voxels, mask: Mask) -> Voxels:
 def linear_fit(predicted: Voxels, reference: Voxels, mask: Mask) -> Voxels:
     """Scale and shift a prediction to fit the reference best, by least squares in the mask.
 
-    Takes the two scanners' different gains out of the comparison; what is left is structure.
+    Takes the two scanners' different gains out of the comparison; what is left is structure. All
+    have one shape, (H, W) or (X, Y, Z).
     """
     x, y = predicted[mask].astype(np.float64), reference[mask].astype(np.float64)
     variance = float(np.var(x))  # 0 for a prediction without contrast, which no slope improves

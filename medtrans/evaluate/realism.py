@@ -49,11 +49,11 @@ def realism_distance(predicted: Voxels, reference: Voxels, seed: int = 0) -> flo
     ValueError
         When a set has fewer than two patches with foreground.
     """
-    truth, found = features(reference, seed), features(predicted, seed)
-    if min(len(truth), len(found)) < 2:
+    truth, synthetic = features(reference, seed), features(predicted, seed)
+    if min(len(truth), len(synthetic)) < 2:
         raise ValueError("a set needs at least two 32 x 32 patches that are half foreground.")
     centre, spread = truth.mean(dim=0), truth.std(dim=0).clamp_min(1e-6)
-    return _squared_mmd((found - centre) / spread, (truth - centre) / spread)
+    return _squared_mmd((synthetic - centre) / spread, (truth - centre) / spread)
 
 
 def features(images: Voxels, seed: int = 0) -> Tensor:

@@ -81,7 +81,8 @@ def evaluate_files(
 def array_axis(volume: MetaTensor, ras_axis: int) -> int:
     """Which axis of the stored array runs along this RAS axis, as nearly as any does.
 
-    A single slice lies across its own axis, whatever the recipe says.
+    A single slice lies across its own axis, whatever the recipe says. The volume's shape is
+    (X, Y, Z) as stored; `ras_axis` is 0 sagittal, 1 coronal, 2 axial.
     """
     if list(volume.shape).count(1) == 1:
         return list(volume.shape).index(1)
@@ -89,8 +90,8 @@ def array_axis(volume: MetaTensor, ras_axis: int) -> int:
     return int(np.argmax(np.abs(columns[ras_axis]) / np.linalg.norm(columns, axis=0)))
 
 
-def _scores(found: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:
-    scores = similarity(found, truth, mask).as_dict()
-    scores["high_frequency_ratio"] = high_frequency_ratio(found, truth, mask, axis)
-    between = slice_ratio(found, truth, mask, axis)
+def _scores(predicted: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:
+    scores = similarity(predicted, truth, mask).as_dict()
+    scores["high_frequency_ratio"] = high_frequency_ratio(predicted, truth, mask, axis)
+    between = slice_ratio(predicted, truth, mask, axis)
     return scores if between is None else {**scores, "slice_ratio": between}

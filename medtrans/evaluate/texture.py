@@ -39,8 +39,10 @@ def slice_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> 
     both = inside[:-1] & inside[1:]
     if not both.any():
         return None
-    found, truth = (_step(np.moveaxis(v, axis, 0), both) for v in (predicted, reference))
-    return found / max(truth, _TINY)
+    of_predicted, of_reference = (
+        _step(np.moveaxis(v, axis, 0), both) for v in (predicted, reference)
+    )
+    return of_predicted / max(of_reference, _TINY)
 
 
 def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float:
@@ -51,8 +53,10 @@ def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis:
     both images, adds nothing. Parameters as for `slice_ratio`.
     """
     weight = _blur(mask.astype(np.float32), axis)
-    found, truth = (_detail(values, mask, weight, axis) for values in (predicted, reference))
-    return found / max(truth, _TINY)
+    of_predicted, of_reference = (
+        _detail(values, mask, weight, axis) for values in (predicted, reference)
+    )
+    return of_predicted / max(of_reference, _TINY)
 
 
 def _step(slices: Voxels, both: Mask) -> float:

@@ -143,6 +143,8 @@ class SliceSampler:
 
     @precision.setter
     def precision(self, dtype: torch.dtype) -> None:
+        """Make copies of the package's networks that compute in another type."""
+
         def ready(network: nn.Module) -> nn.Module:
             copied = inference_copy(network, self.device, dtype)
             return SliceBySlice(copied) if self.device.type == "cpu" else copied

@@ -73,10 +73,10 @@ def _description(path: Path) -> DenoiserConfig:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
-    if not found:
+    files = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if not files:
         raise TrainingError(f"{folder} has no {' or '.join(_WEIGHTS)}: put the weights there.")
-    path = found[0]
+    path = files[0]
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -46,14 +46,14 @@ def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
     Inputs that the sister did not have start at zero. The weights have the network's own labels.
     """
-    for name, goal in network.state_dict().items():
+    for name, parameter in network.state_dict().items():
         value = weights.get(name)
         if value is None:
             continue
-        if goal.shape == value.shape:
-            goal.copy_(value)
-        elif _sees_more(goal, value):
-            goal.zero_()[:, : value.shape[1]] = value
+        if parameter.shape == value.shape:
+            parameter.copy_(value)
+        elif _sees_more(parameter, value):
+            parameter.zero_()[:, : value.shape[1]] = value
 
 
 def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
@@ -64,11 +64,15 @@ def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     return sorted(names - {_ROWS})
 
 
-def _fits(goal: Tensor, value: Tensor) -> bool:
-    return goal.shape == value.shape or _sees_more(goal, value)
+def _fits(parameter: Tensor, value: Tensor) -> bool:
+    return parameter.shape == value.shape or _sees_more(parameter, value)
 
 
-def _sees_more(goal: Tensor, value: Tensor) -> bool:
+def _sees_more(parameter: Tensor, value: Tensor) -> bool:
     """Whether the layer is the same convolution with more input channels."""
-    rest = [(v.shape[0], *v.shape[2:]) for v in (goal, value)]
-    return goal.ndim == value.ndim == 4 and rest[0] == rest[1] and goal.shape[1] > value.shape[1]
+    rest = [(v.shape[0], *v.shape[2:]) for v in (parameter, value)]
+    return (
+        parameter.ndim == value.ndim == 4
+        and rest[0] == rest[1]
+        and parameter.shape[1] > value.shape[1]
+    )

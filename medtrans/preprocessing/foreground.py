@@ -100,7 +100,7 @@ def find_foreground(image: Voxels) -> Mask:
 
 
 def constant_background(image: Voxels) -> float | None:
-    """Return the exact value that surrounds a masked volume, or None when there is none."""
+    """Return the exact value that surrounds a masked volume (X, Y, Z); None when there is none."""
     border = np.concatenate(
         [np.ravel(np.take(image, i, axis)) for axis in range(3) for i in (0, -1)]
     )
@@ -109,7 +109,7 @@ def constant_background(image: Voxels) -> float | None:
 
 
 def dilate(mask: Mask, distance_mm: float, spacing_mm: Iterable[float]) -> Mask:
-    """Grow a mask by a distance along each axis, in mm."""
+    """Grow a mask (X, Y, Z) by a distance along each axis; all lengths in mm."""
     radius = [int(np.floor(distance_mm / step + 1e-6)) for step in spacing_mm]
     grown: Mask = mask
     for axis, r in enumerate(radius):

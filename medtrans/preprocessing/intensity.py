@@ -26,7 +26,7 @@ class Profile:
     high: float
 
     def normalise(self, values: Voxels) -> Voxels:
-        """Map to [-1, 1]; values beyond the profile are clipped."""
+        """Map values of any shape to [-1, 1]; what is beyond the profile is clipped."""
         scaled = np.asarray(values, dtype=np.float32) - np.float32(self.low)
         scaled *= np.float32(2 / (self.high - self.low))  # in place: a volume may be large
         scaled -= np.float32(1)
@@ -34,7 +34,7 @@ class Profile:
         return scaled
 
     def restore(self, values: Voxels) -> Voxels:
-        """Map [-1, 1] back; values beyond are clipped."""
+        """Map values of any shape from [-1, 1] to the profile's unit; others are clipped first."""
         share = np.clip(np.asarray(values, dtype=np.float32), -1, 1)
         share += np.float32(1)
         share *= np.float32(0.5)
