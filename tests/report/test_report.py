@@ -13,11 +13,16 @@ from medtrans.report.pictures import save_grid, upright
 from tests import helpers
 
 
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
 def test_grid_shows_every_tile_once(tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
     tiles = [np.full((10, 12), v, dtype=np.float32) for v in (0.2, 0.4, 0.6, 0.8)]
     save_grid(path, [tiles[:2], tiles[2:]], ["a", "b"], scale=2)
-    pixels = np.asarray(Image.open(path))
+    pixels = pixels_of(path)
     for value in (51, 102, 153, 204):
         assert (pixels == value).sum() >= 20 * 24
     assert [p.name for p in tmp_path.iterdir()] == ["grid.png"]
@@ -47,13 +52,13 @@ def test_a_volume_is_shown_the_same_however_it_is_stored(
     stored = helpers.stored_as(image, affine, order, (-1, 1, -1))
     other = tmp_path / "other.png"
     save_picture(other, {"T1": helpers.volume(*stored)})
-    assert np.array_equal(np.asarray(Image.open(plain)), np.asarray(Image.open(other)))
+    assert np.array_equal(pixels_of(plain), pixels_of(other))
 
 
 def test_a_single_slice(tmp_path: Path) -> None:
     plane = helpers.marked_head()[:, :, 4:5]
     save_picture(tmp_path / "p.png", {"a": helpers.volume(plane), "b": helpers.volume(plane)})
-    assert Image.open(tmp_path / "p.png").width > 20
+    assert pixels_of(tmp_path / "p.png").shape[1] > 20
 
 
 def test_page_is_one_file_and_escapes(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def test_the_command_writes_the_curve_and_the_sweep(
     table = (out / "noise_level.csv").read_text().splitlines()
     assert table[0] == "sigma,A,B,J"
     assert found["sigma"] == min(found["curve"], key=lambda row: row["J"])["sigma"]
-    assert Image.open(out / "noise_level.png").size == (640, 400)
+    with Image.open(out / "noise_level.png") as picture:
+        assert picture.size == (640, 400)
     assert [row["sigma"] for row in found["sweep"]] == [0.1, 0.25, 0.5, 1.0]
     assert {"J", "fidelity_psnr_fit", "realistic_psnr_fit"} <= set(found["sweep"][0])
     assert len((out / "sweep.csv").read_text().splitlines()) == 5
