@@ -23,9 +23,11 @@ from medtrans.diffusion import (
 
 
 def build_schedule(pipeline: Pipeline) -> Schedule:
-    """How much noise and residual there is at each step."""
-    d = pipeline.diffusion
-    return linear_variance_schedule(d.level, d.steps, d.first_variance, d.last_variance)
+    """Build the schedule of a recipe: how much noise and residual there is at each step."""
+    config = pipeline.diffusion
+    return linear_variance_schedule(
+        config.level, config.steps, config.first_variance, config.last_variance
+    )
 
 
 def noise_predictor(
@@ -33,7 +35,14 @@ def noise_predictor(
 ) -> NoisePredictor:
     """Bind the contrast label: what `medtrans.diffusion` calls as predict(x, time).
 
-    `source` (B, 2k + 1, H, W) is for a network that sees the source; zeros say that there is none.
+    Parameters
+    ----------
+    network : Module
+        As `noise_network` builds it.
+    label : Tensor, optional
+        Shape (B,): each image's target contrast; a network of a single contrast takes none.
+    source : Tensor, optional
+        Shape (B, 2k + 1, H, W), for a network that sees the source; zeros say that there is none.
     """
     if source is None:
         return lambda x, time: network(x, time, label)
@@ -68,18 +77,27 @@ def denoiser(
 
 
 def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:
-    """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time)."""
+    """Bind the task label: what `medtrans.diffusion` calls as predict(x, source, time).
+
+    Parameters
+    ----------
+    network : Module
+        As `residual_network` builds it.
+    label : Tensor, optional
+        Shape (B,): each image's task; a network of a single task takes none.
+    """
     return lambda x, source, time: network(torch.cat([x, source], dim=1), time, label)
 
 
 def _foreign_denoiser(
     predict: NoisePredictor, trained: DdpmConfig | EdmConfig | FlowConfig
 ) -> Denoiser:
+    """Scale input, time and output as the network's own training did."""
     if isinstance(trained, EdmConfig):
         return edm_denoiser(predict, trained.data_std)
     if isinstance(trained, FlowConfig):
         return flow_denoiser(predict, trained.steps)
     linear = trained.schedule == "linear_beta"
     alphas = linear_alphas_cumprod if linear else scaled_linear_alphas_cumprod
-    kept = alphas(trained.steps, trained.first_variance, trained.last_variance)
-    return vp_denoiser(predict, kept, trained.prediction)
+    cumprod = alphas(trained.steps, trained.first_variance, trained.last_variance)
+    return vp_denoiser(predict, cumprod, trained.prediction)

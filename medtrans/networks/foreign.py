@@ -25,7 +25,13 @@ _WEIGHTS = ("model.safetensors", "model.pt")
 
 
 class ForeignUNet(nn.Module):
-    """A noise network that was pretrained elsewhere; it knows no label."""
+    """A noise network that was pretrained elsewhere; it knows no label.
+
+    Parameters
+    ----------
+    config : UNetConfig
+        The arguments of MONAI's DiffusionModelUNet.
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -35,8 +41,8 @@ class ForeignUNet(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, _: Tensor | None = None) -> Tensor:
         """(B, 1, H, W), (B,) -> (B, 1, H, W)."""
-        given = x.to(self.unet.conv_in.conv.weight.dtype)
-        return cast(Tensor, self.unet(given, time)).to(x.dtype)
+        converted = x.to(self.unet.conv_in.conv.weight.dtype)
+        return cast(Tensor, self.unet(converted, time)).to(x.dtype)
 
 
 def read_foreign_noise(folder: Path) -> tuple[DenoiserConfig, dict[str, Tensor]]:

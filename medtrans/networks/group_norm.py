@@ -2,13 +2,14 @@
 
 For bfloat16 images in channels_last order torch's own backward of group_norm takes about three
 times as long on a CPU as the same arithmetic written as a few whole-array operations, and was a
-quarter of a training step. Forward, parameters and their names are torch's own.
+quarter of a training step. Forward, parameters and their names are torch's own; the formulas are
+the derivative of Wu and He's group normalisation (arXiv 1803.08494).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +54,23 @@ def _gains(x: Tensor) -> bool:
     )
 
 
+class _Context(Protocol):
+    """What torch hands from forward to backward, with the attribute that is ours."""
+
+    groups: int
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _ChannelsLastNorm(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Any:
+    def forward(
+        ctx: _Context, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        """(B, C, H, W), (C,), (C,) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
         y, mean, rstd = torch.native_group_norm(
             x, weight, bias, batch, channels, height * width, groups, eps
@@ -66,8 +81,11 @@ class _ChannelsLastNorm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        """Give dx as a linear form of dy and x, with coefficients per group; sums in float32."""
+    def backward(ctx: _Context, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Give dx as a linear form of dy and x, with coefficients per group; sums in float32.
+
+        (B, C, H, W) -> (B, C, H, W), (C,), (C,): the gradients of x, weight and bias.
+        """
         x, weight, mean, rstd = ctx.saved_tensors
         batch, channels, height, width = x.shape
         per_group = channels // ctx.groups

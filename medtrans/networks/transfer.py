@@ -29,16 +29,21 @@ def relabelled(
         The sister's state dict.
     before, after : sequence of str
         The sister's labels and this network's.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The sister's state dict, but for the labels.
     """
-    own, given = network.state_dict(), dict(weights)
-    none = torch.zeros(len(before), len(own[_TIME_BIAS]))
-    rows = dict(zip(before, given.pop(_ROWS, none), strict=True))
+    state, changed = network.state_dict(), dict(weights)
+    zeros = torch.zeros(len(before), len(state[_TIME_BIAS]))
+    rows = dict(zip(before, changed.pop(_ROWS, zeros), strict=True))
     if len(after) > 1:
-        mine = zip(after, own[_ROWS], strict=True)
-        given[_ROWS] = torch.stack([rows.get(label, row) for label, row in mine])
+        initial = zip(after, state[_ROWS], strict=True)
+        changed[_ROWS] = torch.stack([rows.get(label, row) for label, row in initial])
     elif after[0] in rows:
-        given[_TIME_BIAS] = given[_TIME_BIAS] + rows[after[0]]
-    return given
+        changed[_TIME_BIAS] = changed[_TIME_BIAS] + rows[after[0]]
+    return changed
 
 
 def copy_matching(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

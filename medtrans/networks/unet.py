@@ -64,18 +64,28 @@ def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype)
     """Copy a network for inference: its weights converted once, not at every call.
 
     Group norms take bfloat16 images with float32 weights on the CPU, as under autocast; on CUDA
-    both have to be of one type.
+    both have to be of one type. The network itself stays as it is.
     """
     copied = deepcopy(network).to(device, dtype).eval().requires_grad_(False)
     if device.type == "cpu":
-        for own, original in zip(copied.modules(), network.modules(), strict=True):
-            if isinstance(own, nn.GroupNorm):
-                own.float().load_state_dict(original.state_dict())
+        for copy, original in zip(copied.modules(), network.modules(), strict=True):
+            if isinstance(copy, nn.GroupNorm):
+                copy.float().load_state_dict(original.state_dict())
     return copied
 
 
 def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
-    """Build eps_theta(x, time [, contrast]): sees noisy target slices, the source only if asked."""
+    """Build the noise stage's network, called as network(x, time [, contrast]) (Eq. 10).
+
+    It sees noisy target slices (B, 1, H, W); with `noise.sees_source` the 2k + 1 source slices
+    follow as channels. A recipe with a noise stage from elsewhere gets that stage's network.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    seed : int
+        Decides the initial weights.
+    """
     if pipeline.denoiser is not None:
         return ForeignUNet(pipeline.denoiser.network)
     stack = _stack(pipeline) if pipeline.noise.sees_source else 0
@@ -83,11 +93,21 @@ def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
 
 
 def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
-    """r_theta(x, source, time [, task]): sees the noisy slice and the stack of source slices."""
+    """Build r_theta, called as network(x, time [, task]) (Eq. 9).
+
+    x is (B, 1 + 2k + 1, H, W): the noisy slice and the stack of source slices.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    seed : int
+        Decides the initial weights.
+    """
     return _seeded(1 + _stack(pipeline), len(pipeline.tasks), pipeline.network, seed)
 
 
 def _stack(pipeline: Pipeline) -> int:
+    """How many source slices belong to a target slice."""
     return 2 * pipeline.slices.context + 1
 
 
@@ -96,4 +116,7 @@ def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = TimeUNet(in_channels, 1, classes, config)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    for weight in network.parameters():
+        if weight.ndim == 4:  # of a convolution
+            weight.data = weight.data.to(memory_format=torch.channels_last)
+    return network

@@ -16,8 +16,13 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 _MOST_SLICES = {"cpu": 16, "cuda": 64}
 _MOST_PIXELS = 64 * 256 * 256  # of 1200 bytes of activations in float32, on the shipped networks
-# What torch's allocator on the CPU says on Linux and macOS, and on Windows; cuDNN and cuBLAS.
-_WORDS_FOR_NO_MEMORY = ("can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
+# Of torch's allocator on the CPU on Linux and macOS, the same on Windows, oneDNN, cuDNN and cuBLAS.
+_WORDS_FOR_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "STATUS_ALLOC_FAILED",
+)
 _ACTIVATION = 2**26  # bytes; what is larger is a volume, and goes back at once
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 

@@ -117,6 +117,7 @@ def test_choosing_a_device_leaves_the_process_alone(monkeypatch: pytest.MonkeyPa
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), True),
+        (RuntimeError("could not create a primitive"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("The size of tensor a must match"), False),
         (ValueError("can't allocate memory"), False),
