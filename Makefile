@@ -6,12 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
+OLDEST := .venv-oldest
 
-.PHONY: demo test lint format wheel-check fuzz constraints clean help
+.PHONY: demo test test-oldest lint format wheel-check fuzz constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
 	@echo "make test         run the tests"
+	@echo "make test-oldest  run the tests with the lowest versions that pyproject.toml allows (7 GB)"
 	@echo "make lint         ruff and mypy"
 	@echo "make wheel-check  install the built wheel into an empty environment and translate there"
 	@echo "make fuzz         mutate image files for longer than the tests do"
@@ -21,6 +23,9 @@ demo: $(VENV)/.user
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+
+test-oldest: $(OLDEST)/.made
+	$(OLDEST)/bin/python -m pytest -n auto
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
@@ -54,5 +59,12 @@ $(VENV)/.developer: $(VENV)/.made $(INPUTS)
 	$(PIP) -e ".[demo,tensorboard,bundle,test,dev]"
 	touch $@
 
+$(OLDEST)/.made: pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) tests/lowest_versions.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(OLDEST)/constraints.txt -e ".[demo,tensorboard,bench,bundle,test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache

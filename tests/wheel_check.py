@@ -1,7 +1,8 @@
 """Install the built wheel into an empty environment and translate there (make wheel-check).
 
-Shows that recipes, model packages and data manifests travel in the wheel: nothing of the
-checkout can be reached from the environment or the folder that it runs in.
+Shows that recipes, model packages and data manifests travel in the source distribution, from which
+the wheel is built, and in the wheel: nothing of the checkout can be reached from the environment or
+the folder that it runs in.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build = ("-m", "build", "--wheel", "--outdir", folder)
-        run(sys.executable, *build, ROOT, cwd=folder)
+        run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
         (wheel,) = folder.glob("*.whl")
         run(os.environ.get("PYTHON", sys.executable), "-m", "venv", "empty", cwd=folder)
         python = folder / "empty" / "bin" / "python"
@@ -39,8 +39,10 @@ def main() -> None:
         run(medtrans, "phantom", "heads", "--subjects", "1", "--skull-stripped", cwd=folder)
         source = Path("heads") / "sub-001" / "t1.nii.gz"
         result = json.loads(run(medtrans, "translate", source, "--json", cwd=folder))
-        where = run(python, "-c", "import medtrans; print(medtrans.__file__)", cwd=folder)
-        assert Path(where.strip()).is_relative_to(folder / "empty"), where
+        program = "import medtrans; print(medtrans.__version__, medtrans.__file__)"
+        version, where = run(python, "-c", program, cwd=folder).split()
+        assert wheel.name.startswith(f"medtrans-{version}-"), (wheel.name, version)
+        assert Path(where).is_relative_to(folder / "empty"), where
         output = Path(folder, result["volumes"][0]["output"])
         assert output.is_file(), result
         assert json.loads(run(medtrans, "tasks", "--json", cwd=folder))["tasks"]

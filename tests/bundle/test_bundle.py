@@ -558,6 +558,7 @@ class TestCheck:
                 "configs are as medtrans writes them",
             ),
         ],
+        ids=["no licence", "no model.pt", "large file", "version", "metadata key", "config"],
     )
     def test_names_what_is_wrong(self, bundle: Path, spoil: Any, expected: str) -> None:
         spoil(bundle)

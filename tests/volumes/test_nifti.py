@@ -205,8 +205,12 @@ def set_sform(matrix):
 @pytest.mark.parametrize(
     ("edit", "error", "words"),
     [
-        (set_sform(np.diag([1, 1, np.nan, 1])), GeometryError, "NaN or infinity"),
-        (set_sform(np.diag([1, 1, np.inf, 1])), GeometryError, "NaN or infinity"),
+        pytest.param(
+            set_sform(np.diag([1, 1, np.nan, 1])), GeometryError, "NaN or infinity", id="nan"
+        ),
+        pytest.param(
+            set_sform(np.diag([1, 1, np.inf, 1])), GeometryError, "NaN or infinity", id="inf"
+        ),
         (set_sform(np.diag([1, 0, 1, 1])), GeometryError, "spacing is 1, 0, 1"),
         (set_sform(np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
          GeometryError, "singular"),
