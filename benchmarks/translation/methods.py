@@ -102,7 +102,7 @@ def rddm_network(pipeline: Pipeline, seed: int) -> nn.Module:
     """Build RDDM's network: the residual network with two answers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stack = 2 * pipeline.slices.context + 1
+        stack = pipeline.slices.stack
         network = TimeUNet(1 + stack, 2, 1, pipeline.network)
     return network.to(memory_format=torch.channels_last)
 

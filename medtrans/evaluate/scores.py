@@ -15,6 +15,7 @@ from medtrans.preprocessing.slices import AXES
 from medtrans.system.progress import say
 from medtrans.volumes import read_volume, require_same_grid
 from medtrans.volumes.contrast import in_hu
+from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
 
@@ -86,8 +87,8 @@ def array_axis(volume: MetaTensor, ras_axis: int) -> int:
     """
     if list(volume.shape).count(1) == 1:
         return list(volume.shape).index(1)
-    columns = np.asarray(volume.affine)[:3, :3]
-    return int(np.argmax(np.abs(columns[ras_axis]) / np.linalg.norm(columns, axis=0)))
+    affine = np.asarray(volume.affine)
+    return int(np.argmax(np.abs(affine[ras_axis, :3]) / spacing_mm(affine)))
 
 
 def _scores(predicted: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:

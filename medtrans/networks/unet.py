@@ -88,7 +88,7 @@ def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
     """
     if pipeline.denoiser is not None:
         return ForeignUNet(pipeline.denoiser.network)
-    stack = _stack(pipeline) if pipeline.noise.sees_source else 0
+    stack = pipeline.slices.stack if pipeline.noise.sees_source else 0
     return _seeded(1 + stack, len(pipeline.targets), pipeline.network, seed)
 
 
@@ -103,12 +103,7 @@ def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
     seed : int
         Decides the initial weights.
     """
-    return _seeded(1 + _stack(pipeline), len(pipeline.tasks), pipeline.network, seed)
-
-
-def _stack(pipeline: Pipeline) -> int:
-    """How many source slices belong to a target slice."""
-    return 2 * pipeline.slices.context + 1
+    return _seeded(1 + pipeline.slices.stack, len(pipeline.tasks), pipeline.network, seed)
 
 
 def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) -> TimeUNet:

@@ -22,10 +22,9 @@ from medtrans.config.schema import PercentileScale, WindowScale
 from medtrans.errors import FileError
 from medtrans.preprocessing.foreground import Region
 from medtrans.preprocessing.intensity import Profile, measure_profile
-from medtrans.volumes.geometry import spacing_mm
+from medtrans.volumes.geometry import RAS_LABELS, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
-_RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _SAME_SPACING = 1e-3  # relative; a smaller difference is not worth an interpolation
 _IMAGE, _REGION = "image", "region"
 _MARGIN, _FOREGROUND = 1, 2  # labels of a region's voxels; 0 is background
@@ -238,7 +237,7 @@ def _regrid(
     }
     both = (_IMAGE, _REGION)
     steps: list[MapTransform] = [
-        Orientationd(both, axcodes="RAS", labels=_RAS_LABELS, allow_missing_keys=True)
+        Orientationd(both, axcodes="RAS", labels=RAS_LABELS, allow_missing_keys=True)
     ]
     data = steps[0](data)
     stored_mm = spacing_mm(np.asarray(data[_IMAGE].affine))

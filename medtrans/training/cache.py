@@ -73,7 +73,7 @@ class CachedVolume:
     @property
     def in_plane_mm(self) -> tuple[float, float]:
         """Size of a voxel along a slice's rows and columns, in mm."""
-        spacing = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0)
+        spacing = spacing_mm(np.array(self.affine))
         down, across = np.delete(spacing, self.axis).tolist()
         return down, across
 
