@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from medtrans.evaluate.realism import features, realism_distance
-from medtrans.evaluate.scores import score
+from medtrans.evaluate.scores import array_axis, score
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from tests import helpers
 
@@ -138,9 +138,7 @@ class TestRealism:
 
 def test_the_slicing_axis_is_that_of_the_scanner(volume: np.ndarray, mask: np.ndarray) -> None:
     """A volume stored in another order is scored the same: evaluate finds its axial axis."""
-    from medtrans.evaluate.compare import _axis
-
     for order, signs in helpers.orientations()[::7]:
         stored, affine = helpers.stored_as(volume, np.diag([1.0, 2.0, 3.0, 1.0]), order, signs)
-        axis = _axis(helpers.volume(stored, helpers.tilted(affine)), 2)
+        axis = array_axis(helpers.volume(stored, helpers.tilted(affine)), 2)
         assert nib.aff2axcodes(affine)[axis] in "SI"
