@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Mode, Task
@@ -296,6 +297,21 @@ def _state_dict(tensors: Mapping[str, Tensor]) -> bytes:
     return content.getvalue()
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves normal initial weights undrawn: torch imports its compiler to draw them on meta."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if func in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _filled(
     build: Callable[[Pipeline, int], nn.Module],
     pipeline: Pipeline,
@@ -304,7 +320,7 @@ def _filled(
 ) -> nn.Module:
     weights = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
     # On meta nothing is allocated: a recipe that asks for more than the weights hold costs nothing.
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = build(pipeline, 0)
     network.load_state_dict(weights, assign=True)  # strict
     network.float()

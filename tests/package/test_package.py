@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,3 +248,15 @@ class TestFind:
         with pytest.raises(PackageError, match="RUN/model"):
             load_package(run)
         assert load_package(run / "model").name == "run/model"
+
+
+def test_loading_imports_no_compiler() -> None:
+    """torch's took 2 s, for initial weights that the package's own replace."""
+    program = (
+        "import sys; from medtrans.package.store import load_package; load_package('brain_mri'); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
