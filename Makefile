@@ -25,7 +25,7 @@ test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
 
 test-oldest: $(OLDEST)/.made
-	$(OLDEST)/bin/python -m pytest -n auto
+	$(OLDEST)/bin/python -m pytest -n auto -o filterwarnings=error:::medtrans
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
