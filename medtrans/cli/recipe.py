@@ -8,7 +8,7 @@ from medtrans.config.recipes import load_pipeline, pipeline_from_dict, shipped_t
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
 from medtrans.errors import UsageError
-from medtrans.package.store import load_package
+from medtrans.package.folder import find_package, read_recipe
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RecipeRequest:
         return load_pipeline(first if first in shipped_tasks() else "base", self._changes())
 
     def _of_model(self, model: str) -> Pipeline:
-        recipe = load_package(model).pipeline.model_dump(mode="json")
+        recipe = read_recipe(find_package(model)).model_dump(mode="json")
         for stage, changes in self._iterations().items():
             recipe[stage] |= changes
         return pipeline_from_dict({**recipe, **self._task_names()}, model)
