@@ -45,6 +45,7 @@ _TINY: dict[str, Any] = {
         "attention": [False, False],
         "norm_groups": 2,
         "unshuffle": 2,
+        "head_features": 2,
     },
     "noise": _STAGE,
     "residual": _STAGE,
@@ -147,7 +148,7 @@ def in_model_space(
 ) -> ModelSpace:
     """Bring a t1 volume into the space of a recipe's networks, whole."""
     recipe, grid_mm = pipeline.volume, spacing_mm(np.asarray(volume.affine))
-    region = find_region(volume.numpy(), grid_mm, recipe.dilation_mm, mask)
+    region = find_region(volume.numpy(), grid_mm, recipe, mask)
     return to_model_space(volume, region, pipeline.contrasts["t1"], recipe.spacing_mm)
 
 

@@ -43,11 +43,20 @@ Correlation = Annotated[
 
 
 class VolumeConfig(StrictModel):
-    """The space of the networks: spacing of each RAS axis (0: the input's), and margins."""
+    """The space of the networks: spacing of each RAS axis (0: the input's), and margins.
+
+    A result reaches beyond the source's foreground by `dilation_mm`, or by `masked_dilation_mm`
+    where software has masked the source's background out.
+    """
 
     spacing_mm: tuple[float, float, float]
     dilation_mm: NonNegativeFloat
+    masked_dilation_mm: NonNegativeFloat
     divisible: Count
+
+    def reach_mm(self, *, masked: bool) -> float:
+        """Return how far beyond its source's foreground a result may show anything, in mm."""
+        return self.masked_dilation_mm if masked else self.dilation_mm
 
 
 class SlicesConfig(StrictModel):
@@ -148,6 +157,7 @@ class NetworkConfig(StrictModel):
     blocks: Count
     attention: tuple[bool, ...]
     norm_groups: Count
+    head_features: NonNegativeInt
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkConfig:
@@ -228,8 +238,16 @@ class NoiseConfig(StageConfig):
 
     prediction: Literal["eps", "x0", "v"]
     min_snr: NonNegativeFloat
+    level_span: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
     sees_source: bool
     source_dropout: Fraction
+
+    @field_validator("level_span")
+    @classmethod
+    def _span(cls, value: float) -> float:
+        if 0 < value <= 1:
+            raise ValueError("must be 0, or above 1: the largest noise level over the lowest")
+        return value
 
 
 class ResidualConfig(StageConfig):

@@ -178,6 +178,30 @@ def draw_timesteps(
     return torch.where(terminal, schedule.last, uniform)
 
 
+def draw_low_timesteps(count: int, schedule: Schedule, rng: Generator, lowest: float) -> Tensor:
+    """Draw time steps of the noise stage log-uniformly in beta_bar, from sigma / lowest to sigma.
+
+    Texture is decided at low noise, of which a uniform t shows little: with the reference schedule
+    6 of 100 draws are below a fifth of sigma. EDM (arXiv 2206.00364) draws its levels log-normally
+    for the same reason.
+
+    Parameters
+    ----------
+    count : int
+    schedule : Schedule
+    rng : Generator
+    lowest : float
+        sigma over the lowest level, above 1.
+
+    Returns
+    -------
+    Tensor
+        Shape (count,), integers from 1 to T, on the CPU.
+    """
+    share = torch.rand(count, generator=rng, dtype=torch.float64)
+    return schedule.nearest_step(schedule.sigma * lowest**-share)
+
+
 def middle(source: Tensor) -> Tensor:
     """Return y (Eq. 4), the middle slice of a (B, 2k + 1, H, W) stack, as (B, 1, H, W)."""
     centre = source.shape[1] // 2

@@ -100,8 +100,8 @@ class SliceNoise:
     Parameters
     ----------
     seed : int
-    draw : int
-        Which sample of several, from 0.
+    draw : int or str
+        Which sample of several; every pass through a volume that is averaged has its own, too.
     indices : sequence of int
     size : (height, width)
     device : device
@@ -112,7 +112,7 @@ class SliceNoise:
     def __init__(
         self,
         seed: int,
-        draw: int,
+        draw: int | str,
         indices: Sequence[int],
         size: tuple[int, int],
         device: torch.device,

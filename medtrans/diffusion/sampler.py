@@ -155,7 +155,7 @@ def remove_noise(
     ValueError
         When fresh noise is needed and there is none.
     """
-    for number, (now, then) in enumerate(pairwise(schedule.grid(steps))):
+    for number, (now, then) in enumerate(pairwise(schedule.noise_grid(steps))):
         b_now, b_then = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
         level = torch.full((x.shape[0],), b_now, device=x.device)
         eps = (x - denoise(x, level)) / b_now

@@ -39,7 +39,7 @@ class Schedule:
         return float(self.beta_bar[-1])
 
     def grid(self, steps: int) -> list[int]:
-        """Return the time steps that a reverse process visits (Alg. 2, with steps left out).
+        """Return the time steps that the residual's reverse visits (Alg. 2, with steps left out).
 
         Parameters
         ----------
@@ -52,6 +52,35 @@ class Schedule:
             `steps` + 1 time steps from T down to 0, evenly spaced in t.
         """
         return [round(self.last * (steps - i) / steps) for i in range(steps + 1)]
+
+    def noise_grid(self, steps: int) -> list[int]:
+        """Return the time steps that the noise's reverse visits: evenly spaced in beta_bar.
+
+        The paper does not say which steps it visits. Evenly spaced in t, as `grid`, the first of
+        two steps would lower the noise by a twentieth: the variances of the reference schedule
+        rise, so that most of t has nearly all of the noise.
+
+        Parameters
+        ----------
+        steps : int
+            From 1 to T.
+
+        Returns
+        -------
+        list of int
+            `steps` + 1 time steps from T down to 0, each below the one before.
+        """
+        even = torch.linspace(self.sigma, 0, steps + 1, dtype=torch.float64)[:-1]
+        visited = [*self.nearest_step(even).tolist(), 0]
+        for i in range(1, steps):  # many steps: levels closer than those of the schedule
+            visited[i] = min(visited[i], visited[i - 1] - 1)
+        for i in range(steps - 1, 0, -1):
+            visited[i] = max(visited[i], visited[i + 1] + 1)
+        return visited
+
+    def nearest_step(self, level: Tensor) -> Tensor:
+        """Return the time steps, from 1 to T, whose beta_bar is nearest to levels (B,)."""
+        return (self.beta_bar[None, 1:] - level.double()[:, None]).abs().argmin(dim=1) + 1
 
     def residual_time(self, t: Tensor) -> Tensor:
         """Return what the residual network is told of the time (Eq. 9): alpha_bar_t x 1000.

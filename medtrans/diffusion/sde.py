@@ -135,7 +135,7 @@ def reverse_noise_ode(
     Tensor
         Shape (B, C, H, W): the estimate of x0.
     """
-    for now, then in pairwise(schedule.beta_bar[schedule.grid(steps)].tolist()):
+    for now, then in pairwise(schedule.beta_bar[schedule.noise_grid(steps)].tolist()):
         first = _eps(x, denoise, now)
         ahead = x + (then - now) * first
         again = order == "heun" and then > 0
@@ -167,7 +167,7 @@ def reverse_noise_sde(
     Tensor
         Shape (B, C, H, W): the estimate of x0.
     """
-    levels = schedule.beta_bar[schedule.grid(steps)].tolist()
+    levels = schedule.beta_bar[schedule.noise_grid(steps)].tolist()
     for number, (now, then) in enumerate(pairwise(levels)):
         variance = now**2 - then**2
         x = x - variance / now * _eps(x, denoise, now)

@@ -8,7 +8,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from medtrans.evaluate.metrics import linear_fit, similarity, unit_scale
-from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
+from medtrans.evaluate.texture import checkerboard_ratio, high_frequency_ratio, slice_ratio
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.slices import AXES
@@ -43,8 +43,9 @@ def score(
     Returns
     -------
     dict
-        psnr, ssim, mae, high_frequency_ratio and, where there is more than one slice, slice_ratio;
-        the same after the fit with the suffix `_fit`.
+        psnr, ssim, mae, high_frequency_ratio; slice_ratio where there is more than one slice, and
+        checkerboard_ratio where the mask is wide enough; the same after the fit with the suffix
+        `_fit`.
     """
     if window is None:
         raw, truth = unit_scale(predicted, mask), unit_scale(reference, mask)
@@ -94,5 +95,8 @@ def array_axis(volume: MetaTensor, ras_axis: int) -> int:
 def _scores(predicted: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:
     scores = similarity(predicted, truth, mask).as_dict()
     scores["high_frequency_ratio"] = high_frequency_ratio(predicted, truth, mask, axis)
-    between = slice_ratio(predicted, truth, mask, axis)
-    return scores if between is None else {**scores, "slice_ratio": between}
+    where_defined = {
+        "slice_ratio": slice_ratio(predicted, truth, mask, axis),
+        "checkerboard_ratio": checkerboard_ratio(predicted, truth, mask, axis),
+    }
+    return scores | {name: value for name, value in where_defined.items() if value is not None}

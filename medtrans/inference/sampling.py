@@ -95,8 +95,7 @@ class Sampled(NamedTuple):
     Attributes
     ----------
     draws : list of array of float32
-        One volume (X, Y, Z) a draw, in [-1, 1] but for what the networks overshoot; -1 in slices
-        that were not sampled.
+        One volume (X, Y, Z) a draw, in [-1, 1]; -1 in slices that were not sampled.
     arithmetic : Arithmetic
     """
 
@@ -205,13 +204,14 @@ class SliceSampler:
         return Arithmetic(describe(self.device), precision, batch_size, threads=None)
 
     def _draw(self, number: int, work: _Work) -> Voxels:
-        """Sample a volume once: the mean over the passes."""
-        total = self._pass(work.passes[0], number, work)
-        for one in work.passes[1:]:
-            total = total + self._pass(one, number, work)
-        return total if len(work.passes) == 1 else total / np.float32(len(work.passes))
+        """Sample a volume once: the mean over the passes, each with noise of its own."""
+        total = self._pass(work.passes[0], str(number), work)
+        for other, one in enumerate(work.passes[1:], start=1):
+            total += self._pass(one, f"{number}, pass {other}", work)
+        total /= np.float32(len(work.passes))
+        return np.clip(total, -1, 1, out=total)
 
-    def _pass(self, one: Pass, draw: int, work: _Work) -> Voxels:
+    def _pass(self, one: Pass, draw: str, work: _Work) -> Voxels:
         """Go through the volume once; slices that are not chosen stay background."""
         turned = one.turned(work.image)
         result = np.full(work.image.shape, -1, dtype=np.float32)

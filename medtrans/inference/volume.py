@@ -128,7 +128,7 @@ def prepare(
         settings.mode, settings.residual_steps, settings.noise_steps, settings.eta
     )
     grid_mm = spacing_mm(np.asarray(volume.affine))
-    region = find_region(volume.numpy(), grid_mm, recipe.volume.dilation_mm, mask)
+    region = find_region(volume.numpy(), grid_mm, recipe.volume, mask)
     warnings = check_input(volume, task, region, brains_only=package.masked_background)
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
@@ -146,20 +146,20 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
     Parameters
     ----------
     sampled : Sampled
-        Its draws (X, Y, Z) lie in the space of the networks; they are clipped to [-1, 1] in place.
+        Its draws (X, Y, Z) lie in the space of the networks.
     plan : Plan
         Of the volume that was prepared.
     package : ModelPackage
     """
     profile = package.profiles[plan.task.target]
     background = package.pipeline.contrasts[plan.task.target].background
-    clipped = [np.clip(draw, -1, 1, out=draw) for draw in sampled.draws]
-    mean = clipped[0] if len(clipped) == 1 else np.mean(clipped, axis=0)
+    draws = sampled.draws
+    mean = draws[0] if len(draws) == 1 else np.mean(draws, axis=0)
     voxels = profile.restore(to_input_space(mean, plan.placement))
     voxels[~plan.support] = background
     spread = None
-    if len(clipped) > 1:
-        deviation = np.std(clipped, axis=0, ddof=1)
+    if len(draws) > 1:
+        deviation = np.std(draws, axis=0, ddof=1)
         spread = to_input_space(deviation, plan.placement, outside=0)
         spread *= np.float32((profile.high - profile.low) / 2)
         spread[~plan.support] = 0

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from medtrans.networks.head import FEATURES, HEAD
+
 _ROWS = "unet.class_embedding.weight"  # one for each label, a task or contrast; none for one alone
 _TIME_BIAS = "unet.time_embed.2.bias"  # what a label's row is added to
 
@@ -65,7 +67,8 @@ def misfitting(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Names of what `copy_matching` could not copy although it matters, sorted."""
     own = network.state_dict()
     shared = [name for name in own.keys() & weights.keys() if _fits(own[name], weights[name])]
-    names = {*own, *weights} - set(shared)
+    fresh = {name for name in own if name.startswith((HEAD, FEATURES))}
+    names = {*own, *weights} - set(shared) - (fresh - weights.keys())
     return sorted(names - {_ROWS})
 
 

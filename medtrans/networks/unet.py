@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from medtrans.config.schema import NetworkConfig, Pipeline
 from medtrans.networks.foreign import ForeignUNet
 from medtrans.networks.group_norm import use_fast_norms
+from medtrans.networks.head import FullResolutionHead, WithFeatures
 
 
 class TimeUNet(nn.Module):
     """A time-conditioned U-Net that works on folded pixels.
 
     `unshuffle` x `unshuffle` pixels become channels before the first layer and pixels again after
-    the last, so that no layer runs at full resolution: on a CPU the same weights then cost a
-    quarter.
+    the last, so that no layer of the U-Net runs at full resolution: on a CPU the same weights then
+    cost a quarter. A small head at full resolution takes out the grid that this would leave.
 
     Parameters
     ----------
@@ -51,13 +52,25 @@ class TimeUNet(nn.Module):
             include_fc=False,
         )
         use_fast_norms(self.unet)
+        self.features = config.head_features if config.unshuffle > 1 else 0
+        self.head = None
+        if self.features:
+            self.unet.out[-1] = WithFeatures(self.unet.out[-1].conv, self.features)
+            self.head = FullResolutionHead(
+                in_channels, out_channels, self.features, config.unshuffle
+            )
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, C, H, W), (B,), (B,) -> (B, out, H, W); H and W multiples of the config's stride."""
         labels = label if self.classes > 1 else None
-        folded = self.fold(x.to(self.unet.conv_in.conv.weight.dtype))
-        folded = folded.contiguous(memory_format=torch.channels_last)
-        return cast(Tensor, self.unfold(self.unet(folded, time, class_labels=labels))).to(x.dtype)
+        given = x.to(self.unet.conv_in.conv.weight.dtype)
+        folded = self.fold(given).contiguous(memory_format=torch.channels_last)
+        answer = self.unet(folded, time, class_labels=labels)
+        if self.head is None:
+            return cast(Tensor, self.unfold(answer)).to(x.dtype)
+        split = answer.shape[1] - self.features
+        shuffled = self.unfold(answer[:, :split])
+        return cast(Tensor, self.head(shuffled, answer[:, split:], given)).to(x.dtype)
 
 
 def inference_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from medtrans.config.schema import VolumeConfig
 from medtrans.preprocessing.intensity import require_varied
 from medtrans.volumes.voxels import Mask, Voxels
 
@@ -28,8 +29,9 @@ class Region:
     margin : array of bool
         Shape (X, Y, Z): the foreground, dilated; what a crop keeps.
     support : array of bool
-        Shape (X, Y, Z): where a result is not background. It is the margin, but a mask that was
-        given is not widened.
+        Shape (X, Y, Z): where a result is not background. It is the margin around a foreground
+        that was told from air by a threshold, which the dimmest tissue is below. What software
+        masked out is not guessed at, and a mask that was given is not widened.
     mask_share : float or None
         Voxels of a given mask over those of the foreground that would have been found; None
         without a mask.
@@ -42,7 +44,7 @@ class Region:
 
 
 def find_region(
-    image: Voxels, spacing_mm: Iterable[float], dilation_mm: float, mask: Mask | None = None
+    image: Voxels, spacing_mm: Iterable[float], config: VolumeConfig, mask: Mask | None = None
 ) -> Region:
     """Find where the patient is, once for all that needs it.
 
@@ -52,7 +54,7 @@ def find_region(
         Shape (X, Y, Z), any intensity unit.
     spacing_mm : iterable of float
         Along each axis of the array.
-    dilation_mm : float
+    config : VolumeConfig
         How far beyond the foreground a result may show anything.
     mask : array of bool, optional
         Shape (X, Y, Z): where the patient is, instead of finding it.
@@ -63,11 +65,12 @@ def find_region(
         When all voxels have the same value.
     """
     foreground = find_foreground(image)
-    if mask is None:
-        margin = dilate(foreground, dilation_mm, spacing_mm)
-        return Region(foreground, margin, margin)
-    share = int(mask.sum()) / max(int(foreground.sum()), 1)
-    return Region(mask, dilate(mask, dilation_mm, spacing_mm), mask, share)
+    if mask is not None:
+        share = int(mask.sum()) / max(int(foreground.sum()), 1)
+        return Region(mask, dilate(mask, config.dilation_mm, spacing_mm), mask, share)
+    step_mm, masked = tuple(spacing_mm), constant_background(image) is not None
+    support = dilate(foreground, config.reach_mm(masked=masked), step_mm)
+    return Region(foreground, support | dilate(foreground, config.dilation_mm, step_mm), support)
 
 
 def find_foreground(image: Voxels) -> Mask:

@@ -178,7 +178,7 @@ class VolumeCache:
     def _prepare(self, entry: Entry, stem: Path) -> None:
         volume = read_volume(entry.path)
         recipe, grid_mm = self.pipeline.volume, spacing_mm(np.asarray(volume.affine))
-        region = find_region(volume.numpy(), grid_mm, recipe.dilation_mm)
+        region = find_region(volume.numpy(), grid_mm, recipe)
         scale = self.pipeline.contrasts[entry.contrast]
         space = to_model_space(volume, region, scale, recipe.spacing_mm)
         masked = constant_background(volume.numpy()) is not None

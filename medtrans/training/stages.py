@@ -17,7 +17,7 @@ from medtrans.config.terms import StageName
 from medtrans.diffusion import (
     Draw,
     NoiseObjective,
-    Schedule,
+    draw_low_timesteps,
     draw_timesteps,
     noise_loss,
     residual_loss,
@@ -28,6 +28,7 @@ from medtrans.networks.unet import noise_network, residual_network
 from medtrans.training.data import ROW, Batch, RandomSlices, StageExamples
 from medtrans.training.validation import Validation, denoised, translated
 
+DrawTimesteps = Callable[[int, Generator], Tensor]
 StepLoss = Callable[[nn.Module, Batch, Generator], Tensor]
 
 
@@ -74,8 +75,13 @@ def noise_stage(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage
     schedule, config = build_schedule(pipeline), pipeline.noise
     objective = NoiseObjective(config.loss, config.prediction, config.min_snr or None)
 
+    def timesteps(count: int, rng: Generator) -> Tensor:
+        if config.level_span:
+            return draw_low_timesteps(count, schedule, rng, config.level_span)
+        return draw_timesteps(count, schedule, rng, config.terminal_share)
+
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
-        draw = _draw(batch, schedule, config, rng)
+        draw = _draw(batch, config, rng, timesteps)
         source = _dropped(batch, config, rng) if config.sees_source else None
         eps_theta = noise_predictor(network, batch["label"], source)
         return noise_loss(eps_theta, batch["target"], draw, schedule, objective)
@@ -108,9 +114,12 @@ def residual_stage(
     """
     schedule, config = build_schedule(pipeline), pipeline.residual
 
+    def timesteps(count: int, rng: Generator) -> Tensor:
+        return draw_timesteps(count, schedule, rng, config.terminal_share)
+
     def loss(network: nn.Module, batch: Batch, rng: Generator) -> Tensor:
         x0, source = batch["target"], batch["source"]
-        draw = _draw(batch, schedule, config, rng)
+        draw = _draw(batch, config, rng, timesteps)
         r_theta = residual_predictor(network, batch["label"])
         return residual_loss(r_theta, x0, source, draw, schedule, config.loss)
 
@@ -137,13 +146,13 @@ def _dropped(batch: Batch, config: NoiseConfig, rng: Generator) -> Tensor:
     return source * kept.to(source).view(-1, 1, 1, 1)
 
 
-def _draw(batch: Batch, schedule: Schedule, config: StageConfig, rng: Generator) -> Draw:
+def _draw(batch: Batch, config: StageConfig, rng: Generator, timesteps: DrawTimesteps) -> Draw:
     """Draw a batch's time steps and noise, in this order, on the CPU.
 
     A part of a batch draws for all of it and takes its own, so that the parts change nothing.
     """
     x0, (count, rows) = batch["target"], _place(batch, config)
-    t = draw_timesteps(count, schedule, rng, config.terminal_share)[rows]
+    t = timesteps(count, rng)[rows]
     eps = torch.randn(count, *x0.shape[1:], generator=rng)[rows]
     return Draw(t.to(x0.device), eps.to(x0.device))
 

@@ -105,9 +105,10 @@ def validate(network: nn.Module, validation: Validation, device: torch.device) -
     outcome = Outcome({})
     totals: dict[str, list[float]] = {}
     for example in validation.examples:
+        reach_mm = validation.volume.reach_mm(masked=example.lead.masked)
         spacing_mm = example.lead.in_plane_mm
         results = [
-            _predicted(network, validation, batch, spacing_mm)
+            _predicted(network, validation, batch, reach_mm, spacing_mm)
             for batch in _batches(example, validation, device)
         ]
         for name in results[0].images:
@@ -204,12 +205,12 @@ def _predicted(
     network: nn.Module,
     validation: Validation,
     batch: ValidationBatch,
+    reach_mm: float,
     spacing_mm: tuple[float, float],
 ) -> _Result:
     with torch.inference_mode():
         images = validation.predict(network, batch)
-    margin_mm = validation.volume.dilation_mm
-    support = slice_support(batch.lead.cpu().numpy(), margin_mm, spacing_mm)
+    support = slice_support(batch.lead.cpu().numpy(), reach_mm, spacing_mm)
     shown = {
         name: np.where(support, image[:, 0].float().clamp(-1, 1).cpu().numpy(), np.float32(-1))
         for name, image in images.items()

@@ -17,6 +17,7 @@ from medtrans.diffusion import (
     Steps,
     add_noise,
     add_residual,
+    draw_low_timesteps,
     draw_timesteps,
     generator,
     linear_variance_schedule,
@@ -87,6 +88,22 @@ class TestSchedule:
 
     def test_grid_of_two(self, schedule: Schedule) -> None:
         assert schedule.grid(2) == [1000, 500, 0]
+
+    @pytest.mark.parametrize("steps", [1, 2, 3, 7, 200, 999, 1000])
+    def test_noise_grid_lowers_the_noise_evenly(self, schedule: Schedule, steps: int) -> None:
+        grid = schedule.noise_grid(steps)
+        assert (grid[0], grid[-1], len(grid)) == (1000, 0, steps + 1)
+        assert all(now > then for now, then in itertools.pairwise(grid))
+        if steps <= 7:
+            even = torch.linspace(schedule.sigma, 0, steps + 1, dtype=torch.float64)
+            coarsest = float(schedule.beta_bar.diff().max())
+            torch.testing.assert_close(schedule.beta_bar[grid], even, atol=coarsest / 2, rtol=0)
+
+    @pytest.mark.parametrize("steps", [1, 2, 4, 5])
+    def test_noise_grid_of_a_short_schedule(self, steps: int) -> None:
+        grid = linear_variance_schedule(1.0, steps=5).noise_grid(steps)
+        assert (grid[0], grid[-1], len(set(grid))) == (5, 0, steps + 1)
+        assert sorted(grid, reverse=True) == grid
 
     def test_times_reach_a_thousand(self, schedule: Schedule) -> None:
         t = torch.tensor([0, 1000])
@@ -205,6 +222,14 @@ class TestTimesteps:
         found = float((t == schedule.last).float().mean())
         assert found == pytest.approx(expected, abs=0.015)
 
+    def test_low_levels_are_log_uniform(self, schedule: Schedule) -> None:
+        t = draw_low_timesteps(20_000, schedule, generator(1), 16.0)
+        levels = schedule.beta_bar[t] / schedule.sigma
+        edges = torch.tensor([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0], dtype=torch.float64)
+        counts = torch.histogram(levels, edges).hist / len(t)
+        torch.testing.assert_close(counts, torch.full((4,), 0.25).double(), atol=0.02, rtol=0)
+        assert t.min() >= 1
+
     def test_is_a_function_of_the_generator(self, schedule: Schedule) -> None:
         draws = [draw_timesteps(50, schedule, generator(s), 0.5) for s in (4, 4, 5)]
         assert torch.equal(draws[0], draws[1])
@@ -257,7 +282,7 @@ class TestRemoveNoise:
         schedule = linear_variance_schedule(sigma)
         x = torch.linspace(-3, 3, 24, dtype=torch.float64).view(2, 1, 3, 4)
         factor = 1.0
-        for now, then in itertools.pairwise(schedule.grid(steps)):
+        for now, then in itertools.pairwise(schedule.noise_grid(steps)):
             b, b_next = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
             factor *= (self.spread**2 + b * b_next) / (self.spread**2 + b**2)
         found = remove_noise(x, gaussian_denoiser(self.mean, self.spread), schedule, steps)
@@ -292,7 +317,7 @@ class TestRemoveNoise:
         shape = (1, 1, 200, count // 200)
         x = self.mean + math.hypot(self.spread, sigma) * torch.randn(shape, generator=rng)
         variance = self.spread**2 + sigma**2
-        for now, then in itertools.pairwise(schedule.grid(steps)):
+        for now, then in itertools.pairwise(schedule.noise_grid(steps)):
             b, b_next = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
             fresh = eta * (b**2 - b_next**2) * b_next**2 / b**2
             a = 1 - (b - math.sqrt(b_next**2 - fresh)) * b / (self.spread**2 + b**2)

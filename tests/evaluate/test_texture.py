@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from medtrans.evaluate.realism import features, realism_distance
 from medtrans.evaluate.scores import array_axis, score
-from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
+from medtrans.evaluate.texture import checkerboard_ratio, high_frequency_ratio, slice_ratio
 from tests import helpers
 
 
@@ -142,3 +142,52 @@ def test_the_slicing_axis_is_that_of_the_scanner(volume: np.ndarray, mask: np.nd
         stored, affine = helpers.stored_as(volume, np.diag([1.0, 2.0, 3.0, 1.0]), order, signs)
         axis = array_axis(helpers.volume(stored, helpers.tilted(affine)), 2)
         assert nib.aff2axcodes(affine)[axis] in "SI"
+
+
+class TestCheckerboard:
+    """Patterns of two pixels; anatomy, noise and blur are none."""
+
+    MASK = np.ones((64, 60, 4), dtype=bool)
+
+    def anatomy(self, seed: int = 0) -> np.ndarray:
+        noise = np.random.default_rng(seed).normal(size=self.MASK.shape)
+        return ndimage.gaussian_filter(noise, (1, 1, 0)).astype(np.float32)
+
+    def ratio(self, predicted: np.ndarray, reference: np.ndarray | None = None) -> float | None:
+        truth = self.anatomy() if reference is None else reference
+        return checkerboard_ratio(predicted, truth, self.MASK, axis=2)
+
+    def test_an_image_is_as_good_as_itself(self) -> None:
+        noise = np.random.default_rng(1).normal(size=self.MASK.shape).astype(np.float32)
+        assert self.ratio(noise, noise) == pytest.approx(1, abs=0.1)
+        assert self.ratio(self.anatomy(), self.anatomy()) < 1
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_a_faint_grid_is_seen(self, axis: int) -> None:
+        shape = [1, 1, 1]
+        shape[axis] = self.MASK.shape[axis]
+        grid = (-1.0) ** np.arange(self.MASK.shape[axis]).reshape(shape)
+        image = self.anatomy()
+        assert self.ratio(image + 0.05 * image.std() * grid.astype(np.float32)) > 2
+
+    def test_neither_sharpness_nor_noise_nor_gain_is_a_grid(self) -> None:
+        noise = np.random.default_rng(1).normal(size=self.MASK.shape).astype(np.float32)
+        for image in (noise, 5 * self.anatomy(3) + 2, self.anatomy() + 0.2 * noise):
+            assert self.ratio(image) < 1.2
+
+    def test_a_pattern_of_the_reference_is_no_fault(self) -> None:
+        grid = (-1.0) ** np.arange(64).reshape(64, 1, 1)
+        image = self.anatomy() + 0.1 * grid.astype(np.float32)
+        assert self.ratio(image, image) == pytest.approx(1)
+
+    def test_a_pattern_outside_the_mask_does_not_count(self) -> None:
+        image, mask = self.anatomy(), self.MASK.copy()
+        mask[:, 50:] = False
+        grid = image.copy()
+        grid[:, 50:] += (-1.0) ** np.arange(10)[None, :, None].astype(np.float32)
+        assert checkerboard_ratio(grid, image, mask, 2) == checkerboard_ratio(image, image, mask, 2)
+
+    def test_too_small_a_mask_has_none(self) -> None:
+        mask = np.zeros_like(self.MASK)
+        mask[:40, :40] = True
+        assert checkerboard_ratio(self.anatomy(), self.anatomy(), mask, 2) is None

@@ -29,7 +29,7 @@ def seen(
 
 def warned_of_head(volume: helpers.MetaTensor) -> bool:
     grid_mm = spacing_mm(np.asarray(volume.affine))
-    region = find_region(volume.numpy(), grid_mm, 0.0)
+    region = find_region(volume.numpy(), grid_mm, helpers.tiny_pipeline().volume)
     return any("skull" in w for w in check_input(volume, T1_TO_T2, region, brains_only=True))
 
 

@@ -157,6 +157,14 @@ class TestModes:
 
         assert asymmetry(flips=True) < 0.8 * asymmetry(flips=False)
 
+    def test_every_pass_has_noise_of_its_own(self, head: MetaTensor, random: Translator) -> None:
+        """Means gain less from passes that share their noise."""
+        with Calls(random.sampler.residual) as residual:
+            random.translate_volume(head, Settings(axes=("axial", "coronal"), batch_size=1))
+        noises = [x[0, 0] - x[0, 2] for x in residual.inputs]  # y + sigma eps, less y
+        first = torch.stack([noise[0, :4] for noise in noises])
+        assert torch.pdist(first).min() > 1e-4
+
     def test_modes_differ(self, random: Translator, head: MetaTensor) -> None:
         results = [random.translate_volume(head, Settings(mode=mode)).voxels for mode in MODES]
         assert not np.allclose(results[0], results[1])
@@ -348,6 +356,21 @@ class TestBackground:
             grown = slice(start - 3, start + 21)
             distant[grown, grown, grown] = False  # more than one model voxel from the foreground
             assert np.abs(found[distant]).max() < 1e-3
+
+    @pytest.mark.parametrize("spacing", [0.0, 3.0])
+    def test_a_brain_does_not_grow(self, tmp_path: Path, spacing: float) -> None:
+        """No rim of the profile's low end, which is above the background, around a masked brain."""
+        recipe = helpers.tiny_pipeline(volume={"spacing_mm": [spacing] * 3, "dilation_mm": 9.0})
+        model = helpers.save_model(tmp_path / "m", recipe, profile=(14.4, 900.0))
+        translator = Translator.load(model, "cpu")
+        head = helpers.volume(*helpers.head())
+        brain = find_foreground(head.numpy())
+        once = translator.translate_volume(head, Settings()).voxels
+        assert np.array_equal(once != 0, brain)
+        again = translator.translate_volume(
+            helpers.volume(once, np.asarray(head.affine)), Settings()
+        ).voxels
+        assert np.array_equal(again != 0, brain)
 
     @pytest.mark.parametrize("mode", MODES)
     def test_empty_slices_are_not_sampled(

@@ -8,7 +8,13 @@ from scipy import ndimage
 
 from medtrans.errors import FileError
 from medtrans.phantom.heads import LABELS, ScanProtocol, make_subject
-from medtrans.preprocessing.foreground import constant_background, dilate, find_foreground
+from medtrans.preprocessing.foreground import (
+    Region,
+    constant_background,
+    dilate,
+    find_foreground,
+    find_region,
+)
 from medtrans.volumes import read_volume
 from tests import helpers
 
@@ -101,3 +107,25 @@ class TestDilate:
     def test_nothing_to_grow(self) -> None:
         mask = ball()
         assert np.array_equal(dilate(mask, 0.0, (1.0, 1.0, 1.0)), mask)
+
+
+class TestReach:
+    """Beyond the foreground there is tissue where a threshold found it, none where it was cut."""
+
+    CONFIG = helpers.tiny_pipeline(volume={"dilation_mm": 3.0, "masked_dilation_mm": 1.0}).volume
+
+    def grown(self, image: np.ndarray) -> tuple[np.ndarray, Region]:
+        region = find_region(image, (1.0, 1.0, 1.0), self.CONFIG)
+        return region.support & ~region.foreground, region
+
+    def test_around_air(self) -> None:
+        air = np.random.default_rng(0).random(ball().shape).astype(np.float32)
+        grown, region = self.grown(np.where(ball(), np.float32(100) + air, air))
+        assert np.array_equal(region.support, dilate(region.foreground, 3.0, (1.0, 1.0, 1.0)))
+        assert grown.any()
+
+    def test_around_a_mask(self) -> None:
+        tissue = 100 + np.random.default_rng(0).random(ball().shape).astype(np.float32)
+        _, region = self.grown(np.where(ball(), tissue, np.float32(0)))
+        assert np.array_equal(region.support, dilate(ball(), 1.0, (1.0, 1.0, 1.0)))
+        assert np.array_equal(region.margin, dilate(ball(), 3.0, (1.0, 1.0, 1.0)))

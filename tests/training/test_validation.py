@@ -28,7 +28,8 @@ CPU = torch.device("cpu")
 NOTHING = nn.Identity()
 
 
-MARGIN = {"dilation_mm": 8.0}  # one voxel around the foreground, as recipes have on finer grids
+# One voxel around the foreground.
+MARGIN = {"dilation_mm": 8.0, "masked_dilation_mm": 8.0}
 
 
 @pytest.fixture(scope="module")
