@@ -1,8 +1,10 @@
 """DRDD in continuous time: two stochastic differential equations that never mix.
 
-The paper's Appendix A.4 (Eq. 41-44) decouples a mean-reverting SDE. What is built here follows from
-two requirements, that the marginals be exactly Eq. 2 and Eq. 3; the derivation is ours. The paper's
-residual SDE (Eq. 42) keeps a noise term, which Eq. 3 does not have; it is left out here.
+This is ours, not the paper's. Its Appendix A.4 decouples the mean-reverting SDE of IR-SDE: the
+residual's equation (Eq. 42) keeps a noise term, and both are reversed by IR-SDE's posterior mean
+(Eq. 43, 44), which for the noise is that of a process around x0 and not of Eq. 41. What is built
+here follows from another requirement, that the marginals be exactly Eq. 2 and Eq. 3, so that it
+samples with the networks that were trained for those: the residual's equation then has no noise.
 
 Noise, variance exploding:     dx = g_t dw,                 beta_bar_t^2 = integral of g^2.
 Residual, mean reverting:      dx = theta_t (mu - x) dt,    mu = y + sigma eps,
@@ -36,7 +38,7 @@ Order = Literal["euler", "heun"]
 
 
 def mean_reversion(schedule: Schedule) -> Tensor:
-    """Integral of theta (Eq. 42) over each time step: -ln of what is left of the residual's share.
+    """Integral of theta over each time step: -ln of what is left of the residual's share.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def reverse_residual(
     steps: int,
     order: Order = "euler",
 ) -> Tensor:
-    """Integrate the residual's reverse (Eq. 42 without its noise) to x0 + sigma eps.
+    """Integrate the residual's reverse to x0 + sigma eps.
 
     It has no noise, so that it is an ODE, dx / d(alpha_bar) = r_theta. Euler's method is Eq. 6.
 

@@ -43,9 +43,9 @@ def score(
     Returns
     -------
     dict
-        psnr, ssim, mae, high_frequency_ratio; slice_ratio where there is more than one slice, and
-        checkerboard_ratio where the mask is wide enough; the same after the fit with the suffix
-        `_fit`.
+        psnr, ssim, mae, high_frequency_ratio and, where there is more than one slice, slice_ratio;
+        the same after the fit with the suffix `_fit`; and checkerboard_ratio, where the mask is
+        wide enough.
     """
     if window is None:
         raw, truth = unit_scale(predicted, mask), unit_scale(reference, mask)
@@ -53,7 +53,9 @@ def score(
         raw, truth = ((window.normalise(v) + 1) * np.float32(0.5) for v in (predicted, reference))
     plain = _scores(raw, truth, mask, axis)
     fitted = _scores(linear_fit(raw, truth, mask), truth, mask, axis)
-    return {**plain, **{f"{key}_fit": value for key, value in fitted.items()}}
+    scores = {**plain, **{f"{key}_fit": value for key, value in fitted.items()}}
+    grid = checkerboard_ratio(raw, truth, mask, axis)  # the same on any scale
+    return scores if grid is None else {**scores, "checkerboard_ratio": grid}
 
 
 def evaluate_files(
@@ -95,8 +97,5 @@ def array_axis(volume: MetaTensor, ras_axis: int) -> int:
 def _scores(predicted: Voxels, truth: Voxels, mask: Mask, axis: int) -> dict[str, float]:
     scores = similarity(predicted, truth, mask).as_dict()
     scores["high_frequency_ratio"] = high_frequency_ratio(predicted, truth, mask, axis)
-    where_defined = {
-        "slice_ratio": slice_ratio(predicted, truth, mask, axis),
-        "checkerboard_ratio": checkerboard_ratio(predicted, truth, mask, axis),
-    }
-    return scores | {name: value for name, value in where_defined.items() if value is not None}
+    between = slice_ratio(predicted, truth, mask, axis)
+    return scores if between is None else {**scores, "slice_ratio": between}

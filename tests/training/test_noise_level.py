@@ -61,6 +61,7 @@ class TestCriterion:
         assert found.apart == sorted(found.apart, reverse=True)
         assert found.destroyed == sorted(found.destroyed)
         assert max(found.apart) == max(found.destroyed) == 1
+        assert min(found.apart) == min(found.destroyed) == 0
         assert GRID[0] < found.best < GRID[-1]
 
     @pytest.mark.parametrize(("weight", "best"), [(0.0, GRID[0]), (1.0, GRID[-1])])
