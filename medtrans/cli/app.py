@@ -40,6 +40,10 @@ TaskOption = Annotated[
     str | None,
     typer.Option(help="Task, as t1-to-t2; default: t1-to-t2, else the model's first."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files that medtrans did not write for this result."),
+]
 Model = Annotated[str, typer.Option(help="A shipped model's name, or a model package's folder.")]
 
 
@@ -164,6 +168,7 @@ def translate(
     strict: Annotated[
         bool, typer.Option(help="Stop at the first volume that fails; else continue with the next.")
     ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
@@ -198,6 +203,7 @@ def translate(
         series=series,
         volume=volume,
         strict=strict,
+        overwrite=overwrite,
     )
     result = translate_files(request)
     Output(json).result(result)
@@ -304,6 +310,7 @@ def noise_level(
     ] = 300,
     seed: Seed = 0,
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Choose sigma, the noise level of the residual stage, from the images of the train split.
@@ -322,6 +329,7 @@ def noise_level(
         sweep_iterations=iterations if sweep else None,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     Output(json).result(choose_noise_level(request))
 
@@ -359,6 +367,7 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Score a model and two baselines on a split, or one file against another."""
@@ -370,7 +379,7 @@ def evaluate(
     )
 
     modes = cast("tuple[Mode, ...]", tuple(mode or ()))  # `Settings` checks them
-    request = ModelRequest(manifest, model, device, task, split, modes, out, seed)
+    request = ModelRequest(manifest, model, device, task, split, modes, out, seed, overwrite)
 
     if prediction is not None or reference is not None:
         pair = pair_request((prediction, reference), mask, window, request)
@@ -386,12 +395,13 @@ def demo(
         "demo"
     ),
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Translate a real T1 volume with the shipped model, and write a picture of the result."""
     from medtrans.cli.demo import run_demo
 
-    Output(json).result(run_demo(out, device))
+    Output(json).result(run_demo(out, device, overwrite))
 
 
 @app.command()
@@ -407,12 +417,14 @@ def phantom(
     skull_stripped: Annotated[
         bool, typer.Option(help="Write the brain without the skull.")
     ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write digital head phantoms and a manifest, to try medtrans without data."""
     from medtrans.cli.listing import make_phantoms
 
-    Output(json).result(make_phantoms(out, subjects, contrasts, seed, skull_stripped))
+    made = make_phantoms(out, subjects, contrasts, seed, skull_stripped, overwrite)
+    Output(json).result(made)
 
 
 @app.command()

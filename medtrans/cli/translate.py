@@ -17,8 +17,8 @@ from medtrans.inference.input_checks import check_values
 from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest, read_job
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import choose_task, find_package, package_name, read_recipe
-from medtrans.system.atomic import require_writable
 from medtrans.system.progress import say, track
+from medtrans.volumes import marks
 
 if TYPE_CHECKING:
     from medtrans.inference.translator import Written
@@ -44,6 +44,8 @@ class TranslateRequest:
         As in `Job`, for every input.
     strict : bool
         Stop at the first volume that fails.
+    overwrite : bool
+        Replace files that medtrans did not write for this result.
     """
 
     inputs: tuple[Path, ...]
@@ -61,6 +63,7 @@ class TranslateRequest:
     series: str | None
     volume: int | None
     strict: bool
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.report is not None and self.report.suffix.lower() not in (".html", ".htm"):
@@ -80,6 +83,7 @@ class TranslateRequest:
                 kind=self.kind,
                 series=self.series,
                 volume=self.volume,
+                overwrite=self.overwrite,
             )
             for job in self._listed(task)
         ]
@@ -101,7 +105,7 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
     )
     jobs = request.jobs(task)
     if request.report is not None:
-        require_writable(request.report)
+        marks.require_page(request.report, overwrite=request.overwrite)
     if len(jobs) > 1:
         return _translate(request, jobs)
     return _translate(request, [_checked(jobs[0], task, request.settings)])

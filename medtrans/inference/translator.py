@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import Job, ReadJob, read_job
+from medtrans.inference.jobs import SPREAD, Job, ReadJob, read_job
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -223,11 +223,17 @@ class Translator:
         facts = {"SourceVolume": job.volume, "MaskSHA256": read.mask_sha256}
         extra = {k: v for k, v in facts.items() if v is not None} | settings.averaged_over
         label = self.provenance(result, settings, source, extra)
-        outputs = write_volume(result.voxels, read.output, source, label, kind=job.kind)
+        outputs = write_volume(
+            result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
+        )
         if job.uncertainty is not None and result.spread is not None:
-            extra = {"Content": "standard deviation over samples", **extra}
-            spread_label = replace(label, extra=extra)
+            extra = {"Content": SPREAD, **extra}
             outputs += write_volume(
-                result.spread, job.uncertainty, source, spread_label, kind="nifti"
+                result.spread,
+                job.uncertainty,
+                source,
+                replace(label, extra=extra),
+                kind="nifti",
+                overwrite=job.overwrite,
             )
         return outputs, label

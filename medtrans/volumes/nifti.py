@@ -26,7 +26,8 @@ from medtrans.volumes import geometry, stream
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
-from medtrans.volumes.provenance import Provenance, write_sidecar
+from medtrans.volumes.provenance import Provenance
+from medtrans.volumes.sidecar import Claim, image_files, sidecar_of, write_sidecar
 from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
 from medtrans.volumes.voxels import Loaded, Stored, to_float32
 
@@ -38,6 +39,7 @@ GRID_FIELDS = (
 )  # fmt: skip
 UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 COMPRESSION = 3
+PHANTOM = b"PHANTOM by medtrans; not acquired"
 _SCALAR_KINDS = "iuf"
 
 
@@ -131,14 +133,13 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     OutputError
         If a file cannot be written.
     """
-    stem, suffix = split_suffix(path)
+    suffix = split_suffix(path)[1]
     single = suffix.startswith(".nii")
     header = _output_header(source, voxels.dtype, provenance, single=single)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
     data = _pieces(np.asarray(voxels, dtype=header.get_data_dtype()))
-    sidecar = path.with_name(stem + ".json")
-    image = path if single else path.with_name(stem + ".img")
-    outputs = [image] if single else [image, path.with_name(stem + ".hdr")]
+    sidecar, outputs = sidecar_of(path, "nifti"), image_files(path, "nifti")
+    claim = Claim.of(source, provenance)
     with ExitStack() as stack:
         # Renamed in reverse: the label is in place before the image it labels.
         temporary = [stack.enter_context(replacing(output)) for output in (*outputs, sidecar)]
@@ -147,12 +148,13 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
         else:
             _write(temporary[0], data, packed=False)
             temporary[1].write_bytes(block)
-        write_sidecar(temporary[-1], provenance)
+        images = dict(zip(outputs, temporary[:-1], strict=True))
+        write_sidecar(temporary[-1], provenance, sidecar, claim, images)
     return [*outputs, sidecar]
 
 
 def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
-    """Write an array that came from no file, such as a phantom, as NIfTI.
+    """Write a phantom, an array that came from no file, as NIfTI, and say so in its header.
 
     Parameters
     ----------
@@ -172,6 +174,7 @@ def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
     header.set_data_dtype(voxels.dtype)
     header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header["descrip"] = PHANTOM
     content = chain([header.binaryblock + b"\0" * 4], _pieces(voxels))
     with replacing(path) as temporary:
         _write(temporary, content, packed=path.name.endswith(".gz"))

@@ -48,6 +48,36 @@ class TestJobs:
     def test_folder_without_volumes_is_left_to_the_dicom_reader(self, tmp_path: Path) -> None:
         assert jobs_from_inputs([tmp_path], None) == [Job(tmp_path, None)]
 
+    @pytest.mark.parametrize("twin", ["a.mha", "a.nii", "a.hdr", "a"])
+    @pytest.mark.parametrize("out", [None, "out"])
+    def test_two_inputs_that_become_one_name_or_share_a_sidecar(
+        self, heads: list[Path], tmp_path: Path, twin: str, out: str | None
+    ) -> None:
+        other = tmp_path / twin
+        other.mkdir() if twin == "a" else other.write_bytes(b"")  # a DICOM folder, or a file
+        with pytest.raises(UsageError, match="would have the same name"):
+            jobs_from_inputs([heads[0], other], out and tmp_path / out)
+        assert not (tmp_path / "out").exists()
+
+    def test_folder_of_headers_and_voxels_apart(self, tmp_path: Path) -> None:
+        for name in ("a.mhd", "a.raw", "b.hdr", "b.img", "c.nhdr", "c.raw.gz", ".0b-d.mha"):
+            (tmp_path / name).write_bytes(b"")
+        found = [job.path.name for job in jobs_from_inputs([tmp_path], None)]
+        assert found == ["a.mhd", "b.hdr", "c.nhdr"]
+
+    def test_a_link_that_leads_out_of_the_output_folder(self, cohort: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "sub-002").symlink_to(tmp_path)
+        with pytest.raises(OutputError, match=r"sub-002: it leads out of"):
+            jobs_from_manifest(cohort, "t1", out)
+        assert [path.name for path in out.iterdir()] == ["sub-002"]
+
+    def test_the_output_folder_may_be_a_link(self, cohort: Path, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to(tmp_path / "disk")
+        assert len(jobs_from_manifest(cohort, "t1", tmp_path / "out")) == 3
+
     def test_nothing(self) -> None:
         with pytest.raises(UsageError, match="No input"):
             jobs_from_inputs([], None)
