@@ -64,6 +64,10 @@ class TrainingError(MedtransError):
     """Training cannot start or go on with what it was given."""
 
 
+class InputWarning(UserWarning):
+    """What is unusual about an input that `Translator.translate` was given, and translated."""
+
+
 class Interrupted(MedtransError):  # noqa: N818 - it is a stop, not an error
     """A signal stopped the work; what was done is saved."""
 

@@ -25,7 +25,7 @@ from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.devices import choose_device
 from medtrans.version import __version__
 from medtrans.volumes import Provenance, Source, to_volume, write_volume
-from medtrans.volumes.images import from_image, to_image
+from medtrans.volumes.images import from_image, to_image, warn_of
 from medtrans.volumes.voxels import Mask
 
 
@@ -86,7 +86,7 @@ class Translator:
         return cls(load_package(model), choose_device(device), precision)
 
     def translate(self, image: Any, **settings: Any) -> Any:
-        """Translate an image and answer in kind.
+        """Translate an image and answer in kind; what is unusual is told as an `InputWarning`.
 
         Parameters
         ----------
@@ -101,8 +101,13 @@ class Translator:
         """
         chosen = Settings(**settings)
         if isinstance(image, str | Path):
-            return self.translate_file(Path(image), chosen).outputs[0]
-        return to_image(self.translate_volume(from_image(image), chosen).voxels, image)
+            written = self.translate_file(Path(image), chosen)
+            warn_of(written.translation.warnings)
+            return written.outputs[0]
+        volume = from_image(image)
+        translation = self.translate_volume(volume, chosen)
+        warn_of((*volume.meta["source"].warnings, *translation.warnings))
+        return to_image(translation.voxels, image)
 
     def translate_file(
         self,
@@ -133,9 +138,9 @@ class Translator:
         sampled = self.sample(prepared, settings, on_slices)
         translation = self.restore(sampled, prepared.plan)
         outputs, label = self._write(read, translation, settings)
-        warnings = (*read.source.warnings, *translation.warnings)
+        noted = (*read.source.warnings, *translation.warnings)
         return Written(
-            outputs, replace(translation, warnings=warnings), label, time.monotonic() - start
+            outputs, replace(translation, warnings=noted), label, time.monotonic() - start
         )
 
     def translate_volume(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK
 
-from medtrans.errors import GeometryError, OutputError
+from medtrans.errors import GeometryError, OutputError, UsageError
 from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.contrast import from_name
@@ -144,9 +144,9 @@ def image_like(voxels: Voxels, like: SimpleITK.Image) -> SimpleITK.Image:
     voxels
         Shape (X, Y, Z).
     like
-        A 3D image of the same size.
+        An image of as many voxels.
     """
-    image = SimpleITK.GetImageFromArray(voxels.T)
+    image = SimpleITK.GetImageFromArray(voxels.reshape(like.GetSize()).T, isVector=False)
     image.CopyInformation(like)
     return image
 
@@ -172,7 +172,18 @@ def decode(content: bytes) -> Integers:
 
 
 def voxels_of(image: SimpleITK.Image) -> Stored:
-    """Copy the voxels of an image; shape as its axes, components first: (X, Y, Z) of a volume."""
+    """Copy the voxels of an image; shape as its axes: (X, Y, Z) of a volume.
+
+    Raises
+    ------
+    UsageError
+        If a voxel holds several values.
+    """
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UsageError(
+            f"Expected one value a voxel, found {image.GetNumberOfComponentsPerPixel()}: make the "
+            "image grey first."
+        )
     return np.asarray(SimpleITK.GetArrayFromImage(image).T)
 
 
