@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from typer.main import get_command
 
 from medtrans import __version__
+from medtrans.cli import crash
 from medtrans.cli.console import Output
 from medtrans.config.terms import DEFAULT_MODE, Axis, Kind, Mode
 from medtrans.errors import EXIT_OUR_FAULT, Interrupted, MedtransError, Terminated
@@ -55,14 +57,26 @@ def main() -> None:
     except MedtransError as error:
         _fail(error, error.exit_code)
     except Exception as error:
-        # Only where it happened: a message or a local could hold what a file's header says.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = "".join(traceback.format_list(frames[-4:]))
-        text = f"medtrans failed ({type(error).__name__}). This is a fault of medtrans:\n{where}"
+        where = f"{type(error).__name__} at {crash.place(error)}"
+        text = f"This is a fault of medtrans ({where}). {report_crash(error)}"
         _fail(MedtransError(text), EXIT_OUR_FAULT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def report_crash(error: BaseException) -> str:
+    """Write a report of a fault of ours, without a path or a value; says where it is."""
+    return crash.report(error, sys.argv[1:], frozenset(_words(get_command(app))))
+
+
+def _words(command: Any) -> Iterator[str]:
+    """Names of the commands and options below a command of typer's."""
+    for parameter in command.params:
+        yield from (name for name in parameter.opts if name.startswith("-"))
+    for name, inner in getattr(command, "commands", {}).items():
+        yield name
+        yield from _words(inner)
 
 
 def _fail(error: MedtransError, code: int) -> NoReturn:
@@ -204,6 +218,7 @@ def translate(
         volume=volume,
         strict=strict,
         overwrite=overwrite,
+        on_fault=report_crash,
     )
     result = translate_files(request)
     Output(json).result(result)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds
 _SAMPLED = 1_000_000  # voxels are enough to tell
-_MOST_STRETCH = 1.5  # of pixels: research volumes, taken as they are, reach about 1.3
+_MOST_STRETCH = 1.5  # of pixels; in training they are scaled by a tenth at most
 _SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
 
 

@@ -22,7 +22,7 @@ from medtrans.volumes import (
     require_writable_output,
 )
 from medtrans.volumes.files import load
-from medtrans.volumes.sidecar import Claim, image_files, require_own_files, sidecar_of
+from medtrans.volumes.sidecar import Claim, image_files, read_sidecar, require_own_files, sidecar_of
 from medtrans.volumes.source import (
     KNOWN_SUFFIXES,
     Source,
@@ -193,13 +193,15 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
 def _output(out: Path | None, default: Path) -> Path:
     """Where to write: beside the input, into a folder under the default name, or as named.
 
-    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself.
+    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself, or
+    is one that an earlier run derived.
     """
     if out is None:
         return default
     if default.suffix and not out.suffix:
         make_folder(out)
-    return out / default.name if out.is_dir() else out
+    is_series = not default.suffix and read_sidecar(sidecar_of(out, "dicom")) is not None
+    return out / default.name if out.is_dir() and not is_series else out
 
 
 def _require_outputs(job: Job, output: Path, claim: Claim) -> None:

@@ -66,6 +66,7 @@ class Translator:
     ) -> None:
         self.package = package
         self.device = device
+        self.precision = precision
         self.sampler = SliceSampler(package, device, precision)
 
     @classmethod
@@ -133,7 +134,7 @@ class Translator:
             When the settings do not go together.
         """
         start = time.monotonic()
-        read = self._read(file, settings)
+        read = self.read(file, settings)
         prepared = self.prepare(to_volume(read.image), settings, read.mask)
         sampled = self.sample(prepared, settings, on_slices)
         translation = self.restore(sampled, prepared.plan)
@@ -195,26 +196,38 @@ class Translator:
         `extra` are further entries of the sidecar, by default what the settings average over; what
         decides the rounding is added.
         """
-        averaged = settings.averaged_over if extra is None else extra
-        scale = self.package.pipeline.contrasts[result.task.target]
+        label = self._label(settings, source, settings.averaged_over if extra is None else extra)
+        return replace(label, extra={**label.extra, **result.arithmetic.entries})
+
+    def expected_label(self, read: ReadJob, settings: Settings) -> Provenance:
+        """Describe how a job would be translated: its label but for what decides the rounding."""
+        return self._label(settings, read.source, _facts(read, settings))
+
+    def _label(self, settings: Settings, source: Source, extra: Mapping[str, object]) -> Provenance:
+        task, package = self.package.task(settings.task), self.package
+        steps = package.steps(
+            settings.mode, settings.residual_steps, settings.noise_steps, settings.eta
+        )
+        scale = package.pipeline.contrasts[task.target]
         return Provenance(
-            model=self.package.name,
-            model_sha256=self.package.sha256,
-            task=str(result.task),
-            source_contrast=result.task.source,
-            target_contrast=result.task.target,
+            model=package.name,
+            model_sha256=package.sha256,
+            task=str(task),
+            source_contrast=task.source,
+            target_contrast=task.target,
             target_kind="ct" if isinstance(scale, WindowScale) else "mr",
             mode=settings.mode,
-            residual_steps=result.steps.residual,
-            noise_steps=result.steps.noise,
-            eta=result.steps.eta,
+            residual_steps=steps.residual,
+            noise_steps=steps.noise,
+            eta=steps.eta,
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra={**averaged, **result.arithmetic.entries},
+            extra=extra,
         )
 
-    def _read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
+    def read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
+        """Read what a job names, unless that is done; see `jobs.read_job`."""
         if isinstance(file, ReadJob):
             return file
         job = file if isinstance(file, Job) else Job(file)
@@ -225,8 +238,7 @@ class Translator:
     ) -> tuple[list[Path], Provenance]:
         """Write a result, and its spread where it is asked for; returns the files and the label."""
         job, source = read.job, read.source
-        facts = {"SourceVolume": job.volume, "MaskSHA256": read.mask_sha256}
-        extra = {k: v for k, v in facts.items() if v is not None} | settings.averaged_over
+        extra = _facts(read, settings)
         label = self.provenance(result, settings, source, extra)
         outputs = write_volume(
             result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
@@ -242,3 +254,9 @@ class Translator:
                 overwrite=job.overwrite,
             )
         return outputs, label
+
+
+def _facts(read: ReadJob, settings: Settings) -> dict[str, object]:
+    """Return what a sidecar says beside the model and its settings."""
+    facts = {"SourceVolume": read.job.volume, "MaskSHA256": read.mask_sha256}
+    return {k: v for k, v in facts.items() if v is not None} | settings.averaged_over
