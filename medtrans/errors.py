@@ -64,6 +64,23 @@ class TrainingError(MedtransError):
     """Training cannot start or go on with what it was given."""
 
 
+class FaultError(MedtransError):
+    """A fault of ours stopped one volume of many; the cause says where."""
+
+    exit_code: ClassVar[int] = EXIT_OUR_FAULT
+
+    @classmethod
+    def of(cls, error: Exception) -> FaultError:
+        """Wrap an unexpected exception; its own message is left out: it may quote a header."""
+        fault = cls(f"medtrans failed ({type(error).__name__}). This is a fault of medtrans.")
+        fault.__cause__ = error
+        return fault
+
+
+class InputWarning(UserWarning):
+    """What is unusual about an input that `Translator.translate` was given, and translated."""
+
+
 class Interrupted(MedtransError):  # noqa: N818 - it is a stop, not an error
     """A signal stopped the work; what was done is saved."""
 

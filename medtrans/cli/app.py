@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from typer.main import get_command
 
 from medtrans import __version__
+from medtrans.cli import crash
 from medtrans.cli.console import Output
 from medtrans.config.terms import DEFAULT_MODE, Axis, Kind, Mode
 from medtrans.errors import EXIT_OUR_FAULT, Interrupted, MedtransError, Terminated
@@ -40,6 +42,10 @@ TaskOption = Annotated[
     str | None,
     typer.Option(help="Task, as t1-to-t2; default: t1-to-t2, else the model's first."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files that medtrans did not write for this result."),
+]
 Model = Annotated[str, typer.Option(help="A shipped model's name, or a model package's folder.")]
 
 
@@ -51,14 +57,26 @@ def main() -> None:
     except MedtransError as error:
         _fail(error, error.exit_code)
     except Exception as error:
-        # Only where it happened: a message or a local could hold what a file's header says.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = "".join(traceback.format_list(frames[-4:]))
-        text = f"medtrans failed ({type(error).__name__}). This is a fault of medtrans:\n{where}"
+        where = f"{type(error).__name__} at {crash.place(error)}"
+        text = f"This is a fault of medtrans ({where}). {report_crash(error)}"
         _fail(MedtransError(text), EXIT_OUR_FAULT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def report_crash(error: BaseException) -> str:
+    """Write a report of a fault of ours, without a path or a value; says where it is."""
+    return crash.report(error, sys.argv[1:], frozenset(_words(get_command(app))))
+
+
+def _words(command: Any) -> Iterator[str]:
+    """Names of the commands and options below a command of typer's."""
+    for parameter in command.params:
+        yield from (name for name in parameter.opts if name.startswith("-"))
+    for name, inner in getattr(command, "commands", {}).items():
+        yield name
+        yield from _words(inner)
 
 
 def _fail(error: MedtransError, code: int) -> NoReturn:
@@ -164,6 +182,7 @@ def translate(
     strict: Annotated[
         bool, typer.Option(help="Stop at the first volume that fails; else continue with the next.")
     ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
@@ -198,6 +217,8 @@ def translate(
         series=series,
         volume=volume,
         strict=strict,
+        overwrite=overwrite,
+        on_fault=report_crash,
     )
     result = translate_files(request)
     Output(json).result(result)
@@ -304,6 +325,7 @@ def noise_level(
     ] = 300,
     seed: Seed = 0,
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Choose sigma, the noise level of the residual stage, from the images of the train split.
@@ -322,6 +344,7 @@ def noise_level(
         sweep_iterations=iterations if sweep else None,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     Output(json).result(choose_noise_level(request))
 
@@ -359,6 +382,7 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Score a model and two baselines on a split, or one file against another."""
@@ -370,7 +394,7 @@ def evaluate(
     )
 
     modes = cast("tuple[Mode, ...]", tuple(mode or ()))  # `Settings` checks them
-    request = ModelRequest(manifest, model, device, task, split, modes, out, seed)
+    request = ModelRequest(manifest, model, device, task, split, modes, out, seed, overwrite)
 
     if prediction is not None or reference is not None:
         pair = pair_request((prediction, reference), mask, window, request)
@@ -386,12 +410,13 @@ def demo(
         "demo"
     ),
     device: Device = "auto",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Translate a real T1 volume with the shipped model, and write a picture of the result."""
     from medtrans.cli.demo import run_demo
 
-    Output(json).result(run_demo(out, device))
+    Output(json).result(run_demo(out, device, overwrite))
 
 
 @app.command()
@@ -407,12 +432,14 @@ def phantom(
     skull_stripped: Annotated[
         bool, typer.Option(help="Write the brain without the skull.")
     ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write digital head phantoms and a manifest, to try medtrans without data."""
     from medtrans.cli.listing import make_phantoms
 
-    Output(json).result(make_phantoms(out, subjects, contrasts, seed, skull_stripped))
+    made = make_phantoms(out, subjects, contrasts, seed, skull_stripped, overwrite)
+    Output(json).result(made)
 
 
 @app.command()

@@ -54,7 +54,7 @@ def _lines(value: Any, indent: str = "") -> list[str]:
 
 
 def _table(rows: list[Mapping[str, Any]]) -> list[str]:
-    head = list(rows[0])
+    head = list(dict.fromkeys(name for row in rows for name in row))
     cells = [head, *([_plain(row.get(name, "")) for name in head] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     return [
@@ -63,6 +63,8 @@ def _table(rows: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,10 +12,12 @@ from medtrans.report.page import save_picture
 from medtrans.system.atomic import make_folder, replacing
 from medtrans.system.devices import tune_process
 from medtrans.system.progress import say, track
-from medtrans.volumes import read_volume
+from medtrans.volumes import marks, read_volume
+
+_MARK = b"MNI152 template for medtrans demo"  # so that only our own copy is replaced
 
 
-def run_demo(out: Path, device: str = "auto") -> dict[str, object]:
+def run_demo(out: Path, device: str = "auto", overwrite: bool = False) -> dict[str, object]:
     """Translate the MNI152 T1 template, which nilearn carries, into T2.
 
     Parameters
@@ -24,23 +26,26 @@ def run_demo(out: Path, device: str = "auto") -> dict[str, object]:
         Folder for the source, the synthetic volume with its sidecar, and the picture.
     device : str
         "auto", "cpu" or "cuda".
+    overwrite : bool
+        Replace files that medtrans did not write.
 
     Raises
     ------
     UsageError
         When nilearn is not installed, or the device is not there.
     OutputError
-        When a file cannot be written.
+        When a file cannot be written, or is somebody else's.
     """
-    source = _write_template(out)
+    picture = out / "mni152_t1_and_synthetic_t2.png"
+    marks.require_marked([picture], marks.PNG, overwrite=overwrite)
+    source = _write_template(out, overwrite)
     tune_process()
     translator = Translator.load(device=device)
     say(f"Translating {source} with {translator.package.name} on {translator.device}.")
     settings = Settings(task="t1-to-t2")
     with track("slices") as on_slices:
-        job = Job(source, out / "mni152_t2-synthetic.nii.gz")
+        job = Job(source, out / "mni152_t2-synthetic.nii.gz", overwrite=overwrite)
         written = translator.translate_file(job, settings, on_slices)
-    picture = out / "mni152_t1_and_synthetic_t2.png"
     columns = {"T1 (source)": source, "T2 (SYNTHETIC)": written.outputs[0]}
     save_picture(picture, {name: read_volume(path) for name, path in columns.items()})
     return {
@@ -52,7 +57,7 @@ def run_demo(out: Path, device: str = "auto") -> dict[str, object]:
     }
 
 
-def _write_template(out: Path) -> Path:
+def _write_template(out: Path, overwrite: bool) -> Path:
     try:
         from nilearn.datasets import load_mni152_template
     except ImportError:
@@ -61,6 +66,9 @@ def _write_template(out: Path) -> Path:
             'installed. Run: pip install "medtrans[demo]"'
         ) from None
     path = make_folder(out) / "mni152_t1.nii.gz"
+    marks.require_marked([path], _MARK, overwrite=overwrite)
+    template = load_mni152_template(resolution=1)
+    template.header["descrip"] = _MARK
     with replacing(path) as partial:
-        load_mni152_template(resolution=1).to_filename(partial)
+        template.to_filename(partial)
     return path

@@ -14,9 +14,12 @@ from medtrans.evaluate.compare import evaluate_model, summarise
 from medtrans.evaluate.scores import evaluate_files
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
-from medtrans.system.atomic import make_folder
+from medtrans.system.atomic import make_folder, replacing
 from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
+from medtrans.volumes.marks import require_marked
+
+_MARK = b"subject,task,method,psnr,"  # how our tables of scores begin
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class ModelRequest:
     out : Path or None
         Folder for scores.csv.
     seed : int
+    overwrite : bool
+        Replace a scores.csv that medtrans did not write.
     """
 
     manifest: Path | None
@@ -47,6 +52,7 @@ class ModelRequest:
     modes: tuple[Mode, ...]
     out: Path | None
     seed: int
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     if request.manifest is None:
         raise UsageError("Give --manifest CSV, or --prediction and --reference.")
     scores = None if request.out is None else make_folder(request.out) / "scores.csv"
+    require_marked([scores] if scores else [], _MARK, overwrite=request.overwrite)
     cohort = Manifest.read(request.manifest)
     if not cohort.split_is_stated:
         say(
@@ -109,7 +116,8 @@ def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     settings = [Settings(mode=mode, seed=request.seed) for mode in modes]
     table = evaluate_model(translator, cohort, request.split, request.task, settings)
     if scores is not None:
-        table.to_csv(scores, index=False)
+        with replacing(scores) as partial:
+            table.to_csv(partial, index=False)
     return {
         **({} if scores is None else {"scores": str(scores)}),
         "model": translator.package.name,

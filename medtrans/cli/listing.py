@@ -79,7 +79,12 @@ def _what_translate_does(facts: Facts) -> str:
 
 
 def make_phantoms(
-    out: Path, subjects: int, contrasts: str, seed: int, skull_stripped: bool
+    out: Path,
+    subjects: int,
+    contrasts: str,
+    seed: int,
+    skull_stripped: bool,
+    overwrite: bool = False,
 ) -> dict[str, object]:
     """Write phantoms and their manifest.
 
@@ -92,18 +97,22 @@ def make_phantoms(
         With commas between them.
     seed : int
     skull_stripped : bool
+    overwrite : bool
+        Replace files that are no phantoms of medtrans.
 
     Raises
     ------
     UsageError
         An unknown contrast, or a number that cannot be.
     OutputError
-        The folder or a file cannot be written.
+        The folder or a file cannot be written, or is somebody else's.
     """
     from medtrans.phantom.heads import ScanProtocol, write_subjects
 
     names = tuple(name.strip().lower() for name in contrasts.split(",") if name.strip())
     protocol = ScanProtocol(contrasts=names, skull_stripped=skull_stripped)
     with track("phantoms") as update:
-        manifest = write_subjects(out, subjects, protocol, seed=seed, on_subject=update)
+        manifest = write_subjects(
+            out, subjects, protocol, seed=seed, overwrite=overwrite, on_subject=update
+        )
     return {"manifest": str(manifest), "subjects": subjects, "contrasts": list(names)}

@@ -18,8 +18,14 @@ from medtrans.training.cache import VolumeCache
 from medtrans.training.noise_level import measure_noise_level
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.sweep import SWEPT, sweep
+from medtrans.volumes import marks
 
 Row = dict[str, float]
+_MARKS = {  # how our own files begin
+    "noise_level.csv": b"sigma,A,B,J",
+    "sweep.csv": b"sigma,J,",
+    "noise_level.png": marks.PNG,
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class NoiseLevelRequest:
     seed : int
     device : str
         "auto", "cpu" or "cuda".
+    overwrite : bool
+        Replace tables and a picture that medtrans did not write.
 
     Raises
     ------
@@ -52,6 +60,7 @@ class NoiseLevelRequest:
     sweep_iterations: int | None = None
     seed: int = 0
     device: str = "auto"
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -69,6 +78,8 @@ def choose_noise_level(request: NoiseLevelRequest) -> dict[str, object]:
     manifest, pipeline = Manifest.read(request.manifest), request.recipe.load()
     tune_process()
     out = make_folder(request.out)
+    for name, mark in _MARKS.items():
+        marks.require_marked([out / name], mark, overwrite=request.overwrite)
     cache = VolumeCache(out / "cache", pipeline)
     tasks, seed, weight = pipeline.parsed_tasks, request.seed, request.weight
     criterion = measure_noise_level(tasks, manifest, cache, seed, weight)

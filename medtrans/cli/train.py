@@ -83,6 +83,8 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, object]:
     plan = request.plan()
     if dry_run:
         return summarise(plan)
+    if not plan.resume:
+        plan.manifest.verify()
     tune_process()
     with joined() as group:
         try:

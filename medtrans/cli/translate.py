@@ -6,22 +6,23 @@ what cannot be done is refused within a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtrans.config.terms import Kind, Task
-from medtrans.errors import EXIT_DONE, MedtransError, UsageError
+from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
 from medtrans.inference.input_checks import check_values
 from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest, read_job
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import choose_task, find_package, package_name, read_recipe
-from medtrans.system.atomic import require_writable
 from medtrans.system.progress import say, track
+from medtrans.volumes import marks
 
 if TYPE_CHECKING:
-    from medtrans.inference.translator import Written
+    from medtrans.inference.cohort import Result
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class TranslateRequest:
         As in `Job`, for every input.
     strict : bool
         Stop at the first volume that fails.
+    overwrite : bool
+        Replace files that medtrans did not write for this result, and translate again what an
+        earlier run did.
+    on_fault : callable, optional
+        Told of a fault of ours that stopped one volume; returns a sentence about it.
     """
 
     inputs: tuple[Path, ...]
@@ -61,6 +67,8 @@ class TranslateRequest:
     series: str | None
     volume: int | None
     strict: bool
+    overwrite: bool = False
+    on_fault: Callable[[BaseException], str] | None = None
 
     def __post_init__(self) -> None:
         if self.report is not None and self.report.suffix.lower() not in (".html", ".htm"):
@@ -80,6 +88,7 @@ class TranslateRequest:
                 kind=self.kind,
                 series=self.series,
                 volume=self.volume,
+                overwrite=self.overwrite,
             )
             for job in self._listed(task)
         ]
@@ -101,7 +110,7 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
     )
     jobs = request.jobs(task)
     if request.report is not None:
-        require_writable(request.report)
+        marks.require_page(request.report, overwrite=request.overwrite)
     if len(jobs) > 1:
         return _translate(request, jobs)
     return _translate(request, [_checked(jobs[0], task, request.settings)])
@@ -126,11 +135,13 @@ def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict
     task = translator.package.task(settings.task)
     say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
 
-    def on_done(job: Job, result: Written | MedtransError) -> None:
+    def on_done(job: Job, result: Result) -> None:
         rows.append(_row(job, result))
         if isinstance(result, MedtransError):
             say(f"medtrans: {_named(str(result), job.path)}")
-        else:
+            if isinstance(result, FaultError) and result.__cause__ and request.on_fault:
+                say(request.on_fault(result.__cause__))
+        elif isinstance(result, Written):
             for warning in result.translation.warnings:
                 say(f"Warning: {_named(warning, job.path)}")
 
@@ -147,13 +158,14 @@ def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict
         assert isinstance(results[0], Written)  # a single job's error has been raised
         save_translation(request.report, jobs[0].image, results[0])
     failures = [result for result in results if isinstance(result, MedtransError)]
+    counts = Counter(row["result"] for row in rows)
     return {
         "task": str(task),
         "model": translator.package.name,
         "mode": settings.mode,
         "device": str(translator.device),
         "volumes": rows,
-        "failed": len(failures),
+        **{name: counts[name] for name in ("translated", "unchanged", "failed")},
         "exit_code": failures[0].exit_code if failures else EXIT_DONE,
     }
 
@@ -163,12 +175,18 @@ def _named(sentence: str, path: Path) -> str:
     return sentence if path.name in sentence else f"{path.name}: {sentence}"
 
 
-def _row(job: Job, result: Written | MedtransError) -> dict[str, Any]:
+def _row(job: Job, result: Result) -> dict[str, Any]:
+    from medtrans.inference.cohort import Unchanged
+
+    row: dict[str, Any] = {"input": str(job.path)}
     if isinstance(result, MedtransError):
-        return {"input": str(job.path), "output": None, "error": str(result)}
+        return {**row, "output": None, "result": "failed", "error": str(result)}
+    row["output"] = str(result.outputs[0])
+    if isinstance(result, Unchanged):
+        return {**row, "result": "unchanged"}
     return {
-        "input": str(job.path),
-        "output": str(result.outputs[0]),
+        **row,
+        "result": "translated",
         "slices": result.translation.slices,
         "seconds": round(result.seconds, 2),
     }

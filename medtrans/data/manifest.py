@@ -29,7 +29,7 @@ from medtrans.data.manifest_checks import (
 )
 from medtrans.errors import ManifestError, UsageError
 from medtrans.system.atomic import replacing
-from medtrans.volumes.stream import sha256
+from medtrans.volumes.stream import require_sha256, sha256
 
 __all__ = ["CONTRASTS", "SPLITS", "Entry", "Manifest", "Pair", "write_manifest"]
 
@@ -38,13 +38,22 @@ _TRAIN_BELOW, _VAL_BELOW = 0.8, 0.9
 
 @dataclass(frozen=True)
 class Entry:
-    """One volume of a manifest; `session` is "" where the manifest names none."""
+    """One volume of a manifest; `session` and `sha256` are "" where the manifest names none."""
 
     subject: str
     session: str
     contrast: Contrast
     path: Path
     split: str
+    sha256: str = ""
+
+    def verify(self) -> None:
+        """Refuse a file with another hash than is stated; raises `UnreadableFileError`.
+
+        To be called before the file is read, so that a long list costs nothing at the start.
+        """
+        if self.sha256:
+            require_sha256(self.path, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -299,7 +308,8 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[Mapping[str, obj
 def _entry(record: Mapping[Hashable, str]) -> Entry:
     subject, session = record["subject"], record.get("session", "")
     contrast = cast(Contrast, record["contrast"])  # `read_table` has checked it
-    return Entry(subject, session, contrast, Path(record["path"]), record["split"])
+    path, digest = Path(record["path"]), record.get("sha256", "")
+    return Entry(subject, session, contrast, path, record["split"], digest)
 
 
 def _entry_order(entry: Entry) -> tuple[str, str, int]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from medtrans.config.terms import CONTRASTS
 from medtrans.errors import ManifestError
+from medtrans.system.names import is_plain_name
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("subject", "contrast", "path")
@@ -207,6 +208,16 @@ def _check_empty_cells(table: pd.DataFrame) -> Iterator[Problem]:
                 yield row, f"{column} is empty: {remedy}"
 
 
+def _check_names(table: pd.DataFrame) -> Iterator[Problem]:
+    """Report names that could not be folders of an output: `../x`, `/x`, `a/b`."""
+    remedy = "use letters, digits, '-', '_' and spaces, and no '/', '\\' or '..'"
+    for column in ("subject", "session"):
+        if column in table:
+            for row, name in _items(table.loc[table[column] != "", column]):
+                if not is_plain_name(name):
+                    yield row, f"{column} {_short(name)} is no plain name: {remedy}"
+
+
 def _check_words(table: pd.DataFrame) -> Iterator[Problem]:
     for column, known in (("contrast", CONTRASTS), ("split", SPLITS)):
         if column in table:
@@ -270,6 +281,7 @@ def _check_files(table: pd.DataFrame) -> Iterator[Problem]:
 _CHECKS: list[Callable[[pd.DataFrame], Iterator[Problem]]] = [
     _check_misnamed_split,
     _check_empty_cells,
+    _check_names,
     _check_words,
     _check_hashes,
     _check_duplicates,

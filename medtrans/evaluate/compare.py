@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from medtrans.config.schema import PercentileScale, Pipeline
 from medtrans.config.terms import Contrast, Task
-from medtrans.data.manifest import Manifest, Pair
+from medtrans.data.manifest import Entry, Manifest, Pair
 from medtrans.evaluate.baselines import ToneCurve
 from medtrans.evaluate.scores import array_axis, score
 from medtrans.inference.settings import Settings
@@ -74,9 +74,14 @@ def summarise(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cases(pairs: list[Pair]) -> Iterator[Case]:
     for pair in pairs:
-        source, target = read_volume(pair.source.path), read_volume(pair.target.path)
+        source, target = _read(pair.source), _read(pair.target)
         require_same_grid(source, target, f"{pair.source.path} and {pair.target.path}")
         yield Case(pair.source.subject, source, target, find_foreground(target.numpy()))
+
+
+def _read(entry: Entry) -> MetaTensor:
+    entry.verify()
+    return read_volume(entry.path)
 
 
 def _predictions(

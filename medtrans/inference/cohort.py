@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from medtrans.errors import Interrupted, MedtransError
+from medtrans.errors import FaultError, Interrupted, MedtransError
 from medtrans.inference.jobs import Job, ReadJob
+from medtrans.inference.reruns import earlier_outputs
 from medtrans.inference.sampling import OnSlices
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator, Written
 
-Result = Written | MedtransError
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A result that an earlier run left, of the same input, model and settings.
+
+    Attributes
+    ----------
+    outputs : list of Path
+        The image first.
+    """
+
+    outputs: list[Path]
+
+
+Result = Written | Unchanged | MedtransError
 OnDone = Callable[[Job, Result], None]
 """Called with each job and its result or error."""
 
@@ -25,6 +42,9 @@ def translate_cohort(
     on_slices: OnSlices | None = None,
 ) -> list[Result]:
     """Translate every job; one that fails does not stop the others unless `strict`.
+
+    A result that is there already, of the same input, model and settings, is left as it is. A job
+    that was read before, or that says overwrite, is translated in any case.
 
     Parameters
     ----------
@@ -42,13 +62,28 @@ def translate_cohort(
     for job in jobs:
         result: Result
         try:
-            result = translator.translate_file(job, settings, on_slices)
+            result = _translate(translator, job, settings, on_slices)
         except Interrupted:
             raise
-        except MedtransError as error:
+        except Exception as error:
             if strict:
                 raise
-            result = error
+            result = error if isinstance(error, MedtransError) else FaultError.of(error)
         results.append(result)
         on_done(job.job if isinstance(job, ReadJob) else job, result)
     return results
+
+
+def _translate(
+    translator: Translator,
+    job: Job | ReadJob,
+    settings: Settings,
+    on_slices: OnSlices | None,
+) -> Written | Unchanged:
+    read = translator.read(job, settings)
+    if isinstance(job, Job) and not job.overwrite:
+        label = translator.expected_label(read, settings)
+        outputs = earlier_outputs(read, label, translator.precision)
+        if outputs is not None:
+            return Unchanged(outputs)
+    return translator.translate_file(read, settings, on_slices)

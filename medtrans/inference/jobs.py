@@ -6,7 +6,7 @@ Nothing here needs torch, so that the command line can refuse a wrong input at o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from medtrans.config.terms import Contrast, Kind, Task
 from medtrans.errors import OutputError, UsageError
 from medtrans.system.atomic import make_folder
+from medtrans.system.names import require_inside
 from medtrans.volumes import (
     output_path,
     require_other_file,
@@ -21,15 +22,17 @@ from medtrans.volumes import (
     require_writable_output,
 )
 from medtrans.volumes.files import load
+from medtrans.volumes.sidecar import Claim, image_files, read_sidecar, require_own_files, sidecar_of
 from medtrans.volumes.source import (
-    ITK_OUTPUT,
     KNOWN_SUFFIXES,
     Source,
-    is_volume_file,
+    list_volumes,
     split_suffix,
 )
+from medtrans.volumes.stream import require_sha256
 from medtrans.volumes.voxels import Loaded, Mask
 
+SPREAD = "standard deviation over samples"
 _SYNTHETIC = "-synthetic"
 
 
@@ -54,6 +57,10 @@ class Job:
         Which series of a DICOM folder.
     volume : int or None
         Which volume of a 4D file, from 0.
+    overwrite : bool
+        Replace files that medtrans did not write for this result; its own are always replaced.
+    sha256 : str
+        What the hash of the file at `path` has to be; empty where nothing states it.
     """
 
     path: Path
@@ -63,6 +70,8 @@ class Job:
     kind: Kind | None = None
     series: str | None = None
     volume: int | None = None
+    overwrite: bool = False
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,15 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
     Raises
     ------
     FileError
-        When a file cannot be read as a volume, or an output would replace another file of the job.
+        When a file cannot be read as a volume, or an output would replace another file of the job,
+        or one that medtrans did not write for this result.
     UsageError
         When an uncertainty map is asked of one draw.
     """
     if job.uncertainty is not None and samples < 2:
         raise UsageError("An uncertainty map needs more than one sample: add --samples 8.")
+    if job.sha256:
+        require_sha256(job.path, job.sha256)
     image = load(job.path, job.series, job.volume)
     mask = mask_sha256 = None
     if job.mask is not None:
@@ -121,14 +133,14 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
         require_same_grid(marked, image, f"The mask {job.mask} and the image")
         mask, mask_sha256 = np.asarray(marked.voxels > 0), marked.source.sha256
     output = _output(job.out, output_path(image.source, str(task), job.kind))
-    _require_outputs(job, output, image.source)
+    _require_outputs(job, output, Claim(image.source, str(task), volume=job.volume))
     return ReadJob(job, image, mask, mask_sha256, output)
 
 
 def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     """Turn the inputs of the command line into jobs.
 
-    A folder that holds volumes (NIfTI, MHA, NRRD) stands for each of them, earlier outputs of
+    A folder that holds volumes (NIfTI, MHA, MHD, NRRD) stands for each of them, earlier outputs of
     medtrans left out; a folder that holds DICOM is one volume. With several inputs `out` is a
     folder, which is made.
 
@@ -157,6 +169,8 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
     ------
     ManifestError, UsageError
         When the CSV has a problem, or lists no such volume.
+    OutputError
+        When a link leads an output out of `out_dir`.
     """
     from medtrans.data.manifest import Manifest  # with pandas, which a single file does not need
 
@@ -167,44 +181,60 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
             f"The manifest {path} lists no {contrast} volume to translate; it has "
             f"{manifest.summary()}."
         )
-    return [Job(e.path, make_folder(out_dir / e.subject / e.session)) for e in entries]
+    folders = [out_dir / entry.subject / entry.session for entry in entries]
+    for folder in folders:
+        require_inside(folder, out_dir)
+    return [
+        Job(entry.path, make_folder(folder), sha256=entry.sha256)
+        for entry, folder in zip(entries, folders, strict=True)
+    ]
 
 
 def _output(out: Path | None, default: Path) -> Path:
     """Where to write: beside the input, into a folder under the default name, or as named.
 
-    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself.
+    A name without a suffix is a folder, which is made, unless it becomes a DICOM series itself, or
+    is one that an earlier run derived.
     """
     if out is None:
         return default
     if default.suffix and not out.suffix:
         make_folder(out)
-    return out / default.name if out.is_dir() else out
+    is_series = not default.suffix and read_sidecar(sidecar_of(out, "dicom")) is not None
+    return out / default.name if out.is_dir() and not is_series else out
 
 
-def _require_outputs(job: Job, output: Path, source: Source) -> None:
-    """Refuse outputs that could not be written, or would replace an input or each other."""
-    require_writable_output(output, source, job.kind)
-    outputs = [output]
+def _require_outputs(job: Job, output: Path, claim: Claim) -> None:
+    """Refuse outputs that could not be written, or would replace another file or each other."""
+    outputs = [(output, job.kind or claim.source.kind, claim)]
     if job.uncertainty is not None:
-        require_writable_output(job.uncertainty, source, "nifti")
-        outputs.append(job.uncertainty)
-        if job.uncertainty.absolute() == output.absolute():
+        outputs.append((job.uncertainty, "nifti", replace(claim, content=SPREAD)))
+    taken = set[Path]()
+    for path, kind, its_claim in outputs:
+        require_writable_output(path, claim.source, kind)
+        files = {file.absolute() for file in (*image_files(path, kind), sidecar_of(path, kind))}
+        if taken & files:
             raise OutputError(
-                f"{output}: the uncertainty map would replace the output. Rename one."
+                f"{path}: the uncertainty map would replace the output {output} or its sidecar "
+                f"{sidecar_of(output, outputs[0][1]).name}. Give the two different names, not only "
+                "different suffixes."
             )
-    if job.mask is not None:
-        for path in outputs:
-            require_other_file(path, job.mask)
+        taken |= files
+        if job.mask is not None:
+            for file in image_files(path, kind):
+                require_other_file(file, job.mask)
+        require_own_files(path, kind, its_claim, overwrite=job.overwrite)
 
 
 def _require_distinct_outputs(paths: list[Path], out: Path | None) -> None:
-    """Refuse inputs whose results would replace each other."""
-    first: dict[tuple[Path, str, str], Path] = {}
+    """Refuse inputs whose results, or the sidecars of these, would replace each other.
+
+    A sidecar is named by the stem alone, so that a.nii.gz and a.mha have the same.
+    """
+    first: dict[tuple[Path, str], Path] = {}
     for path in paths:
-        stem, suffix = split_suffix(path)
-        key = (out or path.absolute().parent, stem, ITK_OUTPUT.get(suffix, ".nii.gz"))
-        other = first.setdefault(key, path)
+        stem = path.name if path.is_dir() else split_suffix(path)[0]
+        other = first.setdefault((out or path.absolute().parent, stem), path)
         if other is not path:
             raise UsageError(
                 f"The results of {other} and {path} would have the same name. Translate them into "
@@ -215,7 +245,4 @@ def _require_distinct_outputs(paths: list[Path], out: Path | None) -> None:
 def _expand(given: Path) -> list[Path]:
     if not given.is_dir():
         return [given]
-    volumes = sorted(
-        path for path in given.iterdir() if is_volume_file(path) and _SYNTHETIC not in path.name
-    )
-    return volumes or [given]
+    return [path for path in list_volumes(given) if _SYNTHETIC not in path.name] or [given]

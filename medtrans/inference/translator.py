@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import Job, ReadJob, read_job
+from medtrans.inference.jobs import SPREAD, Job, ReadJob, read_job
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -25,7 +25,7 @@ from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.devices import choose_device
 from medtrans.version import __version__
 from medtrans.volumes import Provenance, Source, to_volume, write_volume
-from medtrans.volumes.images import from_image, to_image
+from medtrans.volumes.images import from_image, to_image, warn_of
 from medtrans.volumes.voxels import Mask
 
 
@@ -66,6 +66,7 @@ class Translator:
     ) -> None:
         self.package = package
         self.device = device
+        self.precision = precision
         self.sampler = SliceSampler(package, device, precision)
 
     @classmethod
@@ -86,7 +87,7 @@ class Translator:
         return cls(load_package(model), choose_device(device), precision)
 
     def translate(self, image: Any, **settings: Any) -> Any:
-        """Translate an image and answer in kind.
+        """Translate an image and answer in kind; what is unusual is told as an `InputWarning`.
 
         Parameters
         ----------
@@ -101,8 +102,13 @@ class Translator:
         """
         chosen = Settings(**settings)
         if isinstance(image, str | Path):
-            return self.translate_file(Path(image), chosen).outputs[0]
-        return to_image(self.translate_volume(from_image(image), chosen).voxels, image)
+            written = self.translate_file(Path(image), chosen)
+            warn_of(written.translation.warnings)
+            return written.outputs[0]
+        volume = from_image(image)
+        translation = self.translate_volume(volume, chosen)
+        warn_of((*volume.meta["source"].warnings, *translation.warnings))
+        return to_image(translation.voxels, image)
 
     def translate_file(
         self,
@@ -128,14 +134,14 @@ class Translator:
             When the settings do not go together.
         """
         start = time.monotonic()
-        read = self._read(file, settings)
+        read = self.read(file, settings)
         prepared = self.prepare(to_volume(read.image), settings, read.mask)
         sampled = self.sample(prepared, settings, on_slices)
         translation = self.restore(sampled, prepared.plan)
         outputs, label = self._write(read, translation, settings)
-        warnings = (*read.source.warnings, *translation.warnings)
+        noted = (*read.source.warnings, *translation.warnings)
         return Written(
-            outputs, replace(translation, warnings=warnings), label, time.monotonic() - start
+            outputs, replace(translation, warnings=noted), label, time.monotonic() - start
         )
 
     def translate_volume(
@@ -190,26 +196,38 @@ class Translator:
         `extra` are further entries of the sidecar, by default what the settings average over; what
         decides the rounding is added.
         """
-        averaged = settings.averaged_over if extra is None else extra
-        scale = self.package.pipeline.contrasts[result.task.target]
+        label = self._label(settings, source, settings.averaged_over if extra is None else extra)
+        return replace(label, extra={**label.extra, **result.arithmetic.entries})
+
+    def expected_label(self, read: ReadJob, settings: Settings) -> Provenance:
+        """Describe how a job would be translated: its label but for what decides the rounding."""
+        return self._label(settings, read.source, _facts(read, settings))
+
+    def _label(self, settings: Settings, source: Source, extra: Mapping[str, object]) -> Provenance:
+        task, package = self.package.task(settings.task), self.package
+        steps = package.steps(
+            settings.mode, settings.residual_steps, settings.noise_steps, settings.eta
+        )
+        scale = package.pipeline.contrasts[task.target]
         return Provenance(
-            model=self.package.name,
-            model_sha256=self.package.sha256,
-            task=str(result.task),
-            source_contrast=result.task.source,
-            target_contrast=result.task.target,
+            model=package.name,
+            model_sha256=package.sha256,
+            task=str(task),
+            source_contrast=task.source,
+            target_contrast=task.target,
             target_kind="ct" if isinstance(scale, WindowScale) else "mr",
             mode=settings.mode,
-            residual_steps=result.steps.residual,
-            noise_steps=result.steps.noise,
-            eta=result.steps.eta,
+            residual_steps=steps.residual,
+            noise_steps=steps.noise,
+            eta=steps.eta,
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra={**averaged, **result.arithmetic.entries},
+            extra=extra,
         )
 
-    def _read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
+    def read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
+        """Read what a job names, unless that is done; see `jobs.read_job`."""
         if isinstance(file, ReadJob):
             return file
         job = file if isinstance(file, Job) else Job(file)
@@ -220,14 +238,25 @@ class Translator:
     ) -> tuple[list[Path], Provenance]:
         """Write a result, and its spread where it is asked for; returns the files and the label."""
         job, source = read.job, read.source
-        facts = {"SourceVolume": job.volume, "MaskSHA256": read.mask_sha256}
-        extra = {k: v for k, v in facts.items() if v is not None} | settings.averaged_over
+        extra = _facts(read, settings)
         label = self.provenance(result, settings, source, extra)
-        outputs = write_volume(result.voxels, read.output, source, label, kind=job.kind)
+        outputs = write_volume(
+            result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
+        )
         if job.uncertainty is not None and result.spread is not None:
-            extra = {"Content": "standard deviation over samples", **extra}
-            spread_label = replace(label, extra=extra)
+            extra = {"Content": SPREAD, **extra}
             outputs += write_volume(
-                result.spread, job.uncertainty, source, spread_label, kind="nifti"
+                result.spread,
+                job.uncertainty,
+                source,
+                replace(label, extra=extra),
+                kind="nifti",
+                overwrite=job.overwrite,
             )
         return outputs, label
+
+
+def _facts(read: ReadJob, settings: Settings) -> dict[str, object]:
+    """Return what a sidecar says beside the model and its settings."""
+    facts = {"SourceVolume": read.job.volume, "MaskSHA256": read.mask_sha256}
+    return {k: v for k, v in facts.items() if v is not None} | settings.averaged_over

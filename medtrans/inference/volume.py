@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
-from medtrans.inference.input_checks import check_input
+from medtrans.inference.input_checks import check_input, check_pixels
 from medtrans.inference.sampling import Arithmetic, Pass, Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
@@ -133,7 +133,10 @@ def prepare(
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
     plans = plan_slices(recipe.slices, whole.image.shape, settings.axes)
-    space = whole.cropped([plan.axis for plan in plans], recipe.volume.divisible)
+    pixels_mm = spacing_mm(whole.placement.affine).tolist()
+    axes = [plan.axis for plan in plans]
+    warnings += check_pixels(pixels_mm, axes, recipe.slices.axis, recipe.volume.spacing_mm)
+    space = whole.cropped(axes, recipe.volume.divisible)
     passes = tuple(plan_passes(space.image, plans, settings.flips))
     source = volume.meta.get("source")
     plan = Plan(task, steps, passes, space.placement, region.support, source, warnings)

@@ -24,8 +24,10 @@ from medtrans.phantom.anatomy import Axes, Head, smooth_field
 from medtrans.system.atomic import make_folder
 from medtrans.volumes.contrast import AIR_HU, HIGHEST_STORED_HU, LOWEST_STORED_HU
 from medtrans.volumes.geometry import Affine
+from medtrans.volumes.marks import require_marked
 from medtrans.volumes.voxels import Voxels
 
+_ORIGIN = "medtrans phantom"  # a column of the manifest, so that only our own is replaced
 _ANATOMY_STREAM = 0  # contrast i of CONTRASTS has the stream i + 1
 _BRAIN_MARGIN_MM = 1.0
 
@@ -229,6 +231,7 @@ def write_subjects(
     protocol: ScanProtocol = DEFAULT_PROTOCOL,
     *,
     seed: int = 0,
+    overwrite: bool = False,
     on_subject: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write subjects as ``sub-001/t1.nii.gz`` … (int16) and a manifest, which comes last.
@@ -246,6 +249,8 @@ def write_subjects(
         Contrasts and grid.
     seed : int
         The cohort.
+    overwrite : bool
+        Replace files that are there and are no phantoms of medtrans.
     on_subject : callable, optional
         Called after each subject with how many are done and how many there will be.
 
@@ -259,22 +264,27 @@ def write_subjects(
     UsageError
         A count below 1, or a seed below 0.
     OutputError
-        The folder or a file cannot be written.
+        The folder or a file cannot be written, or is somebody else's.
     """
     from medtrans.volumes import nifti  # loads nibabel
 
     if count < 1:
         raise UsageError(f"The number of subjects must be 1 or more, not {count}.")
     out, splits, rows = Path(out), _splits(count), []
-    for index in range(count):
+    subjects = [f"sub-{index + 1:03}" for index in range(count)]
+    volumes = [
+        out / name / f"{contrast}.nii.gz" for name in subjects for contrast in protocol.contrasts
+    ]
+    require_marked(volumes, nifti.PHANTOM, overwrite=overwrite)
+    require_marked([out / "manifest.csv"], _ORIGIN.encode(), overwrite=overwrite)
+    for index, subject in enumerate(subjects):
         phantom = make_subject(seed, index, protocol)
-        subject = f"sub-{index + 1:03}"
         make_folder(out / subject)
         for contrast, image in phantom.images.items():
             path = f"{subject}/{contrast}.nii.gz"
             nifti.save_array(out / path, image.astype(np.int16), phantom.affine)
-            row = {"subject": subject, "contrast": contrast, "path": path, "split": splits[index]}
-            rows.append(row)
+            place = {"subject": subject, "contrast": contrast, "path": path}
+            rows.append({**place, "split": splits[index], "origin": _ORIGIN})
         if on_subject is not None:
             on_subject(index + 1, count)
     write_manifest(out / "manifest.csv", rows)

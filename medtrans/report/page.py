@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.report.pictures import save_grid, upright
 from medtrans.system.atomic import replacing
+from medtrans.volumes import marks
 from medtrans.volumes.geometry import RAS_LABELS, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
@@ -77,7 +78,7 @@ def save_html(path: Path, title: str, picture: Path, sections: Mapping[str, Sect
     """
     image = base64.b64encode(picture.read_bytes()).decode("ascii")
     body = "\n".join(_section(heading, content) for heading, content in sections.items())
-    page = _PAGE.format(title=escape(title), image=image, body=body)
+    page = _PAGE.format(title=escape(title), image=image, body=body, mark=marks.HTML.decode())
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
@@ -124,7 +125,7 @@ def _others(axis: int) -> tuple[int, ...]:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">{mark}<title>{title}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
   color: #1c2430; background: #fff; }}

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from medtrans.system.atomic import replacing
+from medtrans.volumes import marks
 
 _GAP = 4
 _CAPTION = 22
@@ -50,8 +52,7 @@ def save_grid(
             canvas.paste(row[column], (left, top))
             top += height + _GAP
         left += widths[column] + _GAP
-    with replacing(path) as partial:
-        canvas.save(partial, format="PNG")
+    _save(path, canvas)
 
 
 def save_curves(
@@ -90,8 +91,7 @@ def save_curves(
         points = [place(*point) for point in zip(x, values, strict=True)]
         draw.line(points, fill=ink, width=4 if last else 2)
         draw.text((margin + 150 * number, 12), name, fill=ink, font=font)
-    with replacing(path) as partial:
-        canvas.save(partial, format="PNG")
+    _save(path, canvas)
 
 
 def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,6 +101,14 @@ def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     patient's right is on the left, as radiologists hold it.
     """
     return np.flip(plane.T, (0, 1))
+
+
+def _save(path: Path, canvas: Image.Image) -> None:
+    facts = PngInfo()
+    name, _, value = marks.PNG.decode().partition("\0")
+    facts.add_text(name, value)
+    with replacing(path) as partial:
+        canvas.save(partial, format="PNG", pnginfo=facts)
 
 
 def _tile(values: NDArray[np.float32], scale: int) -> Image.Image:

@@ -172,10 +172,12 @@ class VolumeCache:
             self.pipeline.volume.model_dump(),
             self.pipeline.slices.axis,
             self.pipeline.contrasts[entry.contrast].model_dump(),
+            *([entry.sha256] if entry.sha256 else []),
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
     def _prepare(self, entry: Entry, stem: Path) -> None:
+        entry.verify()
         volume = read_volume(entry.path)
         recipe, grid_mm = self.pipeline.volume, spacing_mm(np.asarray(volume.affine))
         region = find_region(volume.numpy(), grid_mm, recipe)

@@ -4,12 +4,13 @@ Read from the top down:
 
 1. ``files`` tells the kinds apart and reads or writes a volume of any of them.
 2. One reader and writer for each kind: ``nifti`` (its header's plain numbers in
-   ``nifti_fields``), ``itk`` for MHA and NRRD (their text headers in ``itk_header``), and
-   ``dicom`` (whose order of reading stands in its own docstring).
+   ``nifti_fields``, its forms and units in ``nifti_affine``), ``itk`` for MHA and NRRD (their text
+   headers in ``itk_header``), and ``dicom`` (whose order of reading stands in its own docstring).
 3. What the kinds share: ``source`` (what a writer must know of its input; suffixes and names),
    ``voxels`` (stored numbers to float32), ``stream`` (bytes, checked before they are used),
-   ``provenance`` (the label of a result), ``contrast`` (what an image shows), ``geometry``
-   (affines, and every tolerance).
+   ``provenance`` (the label of a result), ``sidecar`` (the JSON beside it, and which files are
+   therefore medtrans' own), ``contrast`` (what an image shows), ``geometry`` (affines, and every
+   tolerance).
 
 Beside them, ``images`` takes and gives images of other libraries, and ``describe`` is what
 ``medtrans info`` says of a file.

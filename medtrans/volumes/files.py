@@ -13,6 +13,7 @@ from medtrans.errors import GeometryError, OutputError, UnreadableFileError, Usa
 from medtrans.system.atomic import require_writable
 from medtrans.volumes import geometry
 from medtrans.volumes.provenance import Provenance
+from medtrans.volumes.sidecar import Claim, image_files, require_own_files
 from medtrans.volumes.source import (
     ITK_SUFFIXES,
     NIFTI_SUFFIXES,
@@ -142,6 +143,7 @@ def write_volume(
     provenance: Provenance,
     *,
     kind: str | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write voxels on the exact grid of their source, labelled synthetic.
 
@@ -158,6 +160,8 @@ def write_volume(
         The label; also written as a JSON sidecar.
     kind
         "nifti", "dicom" or "itk"; by default the source's.
+    overwrite
+        Replace files that medtrans did not write for this result; its own are always replaced.
 
     Returns
     -------
@@ -167,7 +171,7 @@ def write_volume(
     Raises
     ------
     OutputError
-        If the place is not writable, or the kinds do not cross over.
+        If the place is not writable or taken, or the kinds do not cross over.
     UsageError
         If there is no such kind.
     GeometryError
@@ -182,6 +186,7 @@ def write_volume(
             f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
         )
     require_writable_output(path, source, kind)
+    require_own_files(path, kind, Claim.of(source, provenance), overwrite=overwrite)
     if kind == "nifti":
         from medtrans.volumes import nifti
 
@@ -213,7 +218,8 @@ def require_writable_output(path: Path, source: Source, kind: str | None = None)
     """
     kind = kind or source.kind
     require_writable(path)
-    require_other_file(path, source.path)
+    for file in image_files(path, kind):
+        require_other_file(file, source.path)
     if kind in OUTPUT_SUFFIXES:
         require_suffix(path, kind)
     elif kind != "dicom":
@@ -230,6 +236,8 @@ def require_writable_output(path: Path, source: Source, kind: str | None = None)
 
 
 def require_other_file(path: Path, source: Path) -> None:
-    """Refuse to write over an input; raises `OutputError`."""
-    if path.exists() and source.exists() and path.samefile(source):
+    """Refuse to write over an input, or over a folder that holds it; raises `OutputError`."""
+    if not path.exists() or not source.exists():
+        return
+    if path.samefile(source) or (path.is_dir() and source.resolve().is_relative_to(path.resolve())):
         raise OutputError(f"{path}: the output would replace its input. Choose another name.")

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK
 
-from medtrans.errors import GeometryError, OutputError
+from medtrans.errors import GeometryError, OutputError, UsageError
 from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
 from medtrans.volumes.itk_header import read_header
-from medtrans.volumes.provenance import Provenance, write_sidecar
+from medtrans.volumes.provenance import Provenance
+from medtrans.volumes.sidecar import Claim, sidecar_of, write_sidecar
 from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Loaded, Stored, Voxels, to_float32
 
@@ -111,7 +112,6 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     OutputError
         If the file cannot be written, or cannot hold the grid.
     """
-    stem = split_suffix(path)[0]
     data = voxels.astype(np.uint8) if voxels.dtype == np.bool_ else voxels
     data = data if data.dtype.kind in "iu" else data.astype(np.float32)
     image = SimpleITK.GetImageFromArray(data.reshape(source.shape).T, isVector=False)
@@ -122,7 +122,7 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     image.SetOrigin(placement.origin)
     image.SetDirection(placement.direction)
     image.SetMetaData("Comment", provenance.label())
-    sidecar = path.with_name(stem + ".json")
+    sidecar = sidecar_of(path, "itk")
     with replacing(path) as temporary, replacing(sidecar) as label, _quiet():
         try:
             SimpleITK.WriteImage(image, str(temporary), useCompression=True)
@@ -131,7 +131,8 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
                 f"{path}: SimpleITK could not write the image. Check the folder's permissions "
                 "and the free space, or ask for nifti output."
             ) from None
-        write_sidecar(label, provenance)
+        claim = Claim.of(source, provenance)
+        write_sidecar(label, provenance, sidecar, claim, {path: temporary})
     return [path, sidecar]
 
 
@@ -143,9 +144,9 @@ def image_like(voxels: Voxels, like: SimpleITK.Image) -> SimpleITK.Image:
     voxels
         Shape (X, Y, Z).
     like
-        A 3D image of the same size.
+        An image of as many voxels.
     """
-    image = SimpleITK.GetImageFromArray(voxels.T)
+    image = SimpleITK.GetImageFromArray(voxels.reshape(like.GetSize()).T, isVector=False)
     image.CopyInformation(like)
     return image
 
@@ -171,7 +172,18 @@ def decode(content: bytes) -> Integers:
 
 
 def voxels_of(image: SimpleITK.Image) -> Stored:
-    """Copy the voxels of an image; shape as its axes, components first: (X, Y, Z) of a volume."""
+    """Copy the voxels of an image; shape as its axes: (X, Y, Z) of a volume.
+
+    Raises
+    ------
+    UsageError
+        If a voxel holds several values.
+    """
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UsageError(
+            f"Expected one value a voxel, found {image.GetNumberOfComponentsPerPixel()}: make the "
+            "image grey first."
+        )
     return np.asarray(SimpleITK.GetArrayFromImage(image).T)
 
 

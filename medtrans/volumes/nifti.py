@@ -20,13 +20,15 @@ from nibabel.nifti1 import Nifti1Header, data_type_codes
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
-from medtrans.errors import GeometryError, UnreadableFileError
+from medtrans.errors import UnreadableFileError
 from medtrans.system.atomic import replacing
 from medtrans.volumes import geometry, stream
 from medtrans.volumes.contrast import from_name
 from medtrans.volumes.geometry import Affine
+from medtrans.volumes.nifti_affine import affine_of
 from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling, voxel_offset
-from medtrans.volumes.provenance import Provenance, write_sidecar
+from medtrans.volumes.provenance import Provenance
+from medtrans.volumes.sidecar import Claim, image_files, sidecar_of, write_sidecar
 from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
 from medtrans.volumes.voxels import Loaded, Stored, to_float32
 
@@ -36,8 +38,8 @@ GRID_FIELDS = (
     "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
     "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
-UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 COMPRESSION = 3
+PHANTOM = b"PHANTOM by medtrans; not acquired"
 _SCALAR_KINDS = "iuf"
 
 
@@ -92,7 +94,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
         voxels = _load(image, header, index)
         slope, intercept = scaling(header.fields, path)
         array, warnings = to_float32(voxels, slope, intercept, str(path))
-        fields = _grid_only(header.fields, picked=count > 1)
+        fields = grid_only(header.fields, picked=count > 1)
     source = Source(
         path=path,
         kind="nifti",
@@ -131,14 +133,13 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     OutputError
         If a file cannot be written.
     """
-    stem, suffix = split_suffix(path)
+    suffix = split_suffix(path)[1]
     single = suffix.startswith(".nii")
     header = _output_header(source, voxels.dtype, provenance, single=single)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
     data = _pieces(np.asarray(voxels, dtype=header.get_data_dtype()))
-    sidecar = path.with_name(stem + ".json")
-    image = path if single else path.with_name(stem + ".img")
-    outputs = [image] if single else [image, path.with_name(stem + ".hdr")]
+    sidecar, outputs = sidecar_of(path, "nifti"), image_files(path, "nifti")
+    claim = Claim.of(source, provenance)
     with ExitStack() as stack:
         # Renamed in reverse: the label is in place before the image it labels.
         temporary = [stack.enter_context(replacing(output)) for output in (*outputs, sidecar)]
@@ -147,12 +148,13 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
         else:
             _write(temporary[0], data, packed=False)
             temporary[1].write_bytes(block)
-        write_sidecar(temporary[-1], provenance)
+        images = dict(zip(outputs, temporary[:-1], strict=True))
+        write_sidecar(temporary[-1], provenance, sidecar, claim, images)
     return [*outputs, sidecar]
 
 
 def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
-    """Write an array that came from no file, such as a phantom, as NIfTI.
+    """Write a phantom, an array that came from no file, as NIfTI, and say so in its header.
 
     Parameters
     ----------
@@ -172,6 +174,7 @@ def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
     header.set_data_dtype(voxels.dtype)
     header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header["descrip"] = PHANTOM
     content = chain([header.binaryblock + b"\0" * 4], _pieces(voxels))
     with replacing(path) as temporary:
         _write(temporary, content, packed=path.name.endswith(".gz"))
@@ -210,7 +213,7 @@ def _read_header(path: Path, *, single: bool) -> _Header:
     shape = declared_shape(fields, path)
     dtype = _dtype(fields, path)
     geometry.check_size(shape, dtype.itemsize, str(path))
-    affine, warnings = _affine(fields, path)
+    affine, warnings = affine_of(fields, path)
     least = fields.template_dtype.itemsize + 4 if single else 0
     offset = voxel_offset(fields, path, least)
     return _Header(fields, shape, dtype, offset, affine, tuple(warnings))
@@ -252,61 +255,6 @@ def _dtype(fields: Nifti1Header, path: Path) -> np.dtype[np.generic]:
     return dtype
 
 
-def _affine(fields: Nifti1Header, path: Path) -> tuple[Affine, list[str]]:
-    """Return the affine by the standard's rule: sform, else qform, else the spacing alone."""
-    warnings: list[str] = []
-    sform, qform = _sform(fields), _qform(fields)
-    if int(fields["sform_code"]) > 0:
-        affine, name = sform, "sform"
-    elif int(fields["qform_code"]) > 0:
-        affine, name = qform, "qform"
-    else:
-        affine, name = np.asarray(fields.get_base_affine(), dtype=np.float64), "pixdim"
-        warnings.append(
-            f"{path}: neither qform nor sform is set, so left and right are assumed, not known."
-        )
-    scale = UNIT_MM.get(int(fields["xyzt_units"]) & 7)
-    if scale is None:
-        raise GeometryError(
-            f"{path}: the header field xyzt_units is {int(fields['xyzt_units'])}; expected metres, "
-            "millimetres or micrometres. The header is damaged: convert it again."
-        )
-    affine = np.diag([scale, scale, scale, 1.0]) @ affine
-    geometry.check_affine(affine, f"{path} ({name})")
-    if name == "sform" and int(fields["qform_code"]) > 0:
-        warnings += _disagreement(affine, np.diag([scale, scale, scale, 1.0]) @ qform, fields, path)
-    if geometry.is_sheared(affine):
-        warnings.append(f"{path}: the {name} is sheared: its voxel axes are not at right angles.")
-    return affine, warnings
-
-
-def _disagreement(sform: Affine, qform: Affine, fields: Nifti1Header, path: Path) -> list[str]:
-    shape = [int(n) for n in fields["dim"][1:4]]
-    distance = geometry.corner_distance_mm(sform, qform, shape)
-    if distance <= geometry.FORMS_AGREE_MM:
-        return []
-    apart = f"{distance:.3g} mm apart" if np.isfinite(distance) else "the qform is damaged"
-    return [
-        f"{path}: sform (code {int(fields['sform_code'])}) and qform (code "
-        f"{int(fields['qform_code'])}) disagree ({apart}); the sform is used, and both are kept."
-    ]
-
-
-def _sform(fields: Nifti1Header) -> Affine:
-    rows = [np.asarray(fields[f"srow_{axis}"], dtype=np.float64) for axis in "xyz"]
-    return np.vstack([*rows, [0.0, 0.0, 0.0, 1.0]])
-
-
-def _qform(fields: Nifti1Header) -> Affine:
-    copy = fields.copy()
-    if float(copy["pixdim"][0]) not in (-1.0, 1.0):
-        copy["pixdim"][0] = 1.0  # the standard takes 0, and nibabel nothing, for "not flipped"
-    try:
-        return np.asarray(copy.get_qform(), dtype=np.float64)
-    except (ValueError, HeaderDataError):
-        return np.full((4, 4), np.nan)
-
-
 def _load(image: Path, header: _Header, index: int) -> Stored:
     shape = (*header.shape[:3], 1)[:3]
     count = int(np.prod(shape, dtype=np.int64)) * header.dtype.itemsize
@@ -314,8 +262,16 @@ def _load(image: Path, header: _Header, index: int) -> Stored:
     return content.view(header.dtype).reshape(shape, order="F")
 
 
-def _grid_only(fields: Nifti1Header, *, picked: bool) -> Nifti1Header:
-    """Return a new header with the fields that place the voxels and nothing else."""
+def grid_only(fields: Nifti1Header, *, picked: bool = False) -> Nifti1Header:
+    """Return a new header with the fields that place the voxels and nothing else.
+
+    Parameters
+    ----------
+    fields
+        A header of nibabel's.
+    picked
+        Whether one volume was picked of several.
+    """
     clean = type(fields)(endianness="<")
     for name in GRID_FIELDS:
         clean[name] = fields[name]

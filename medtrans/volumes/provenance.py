@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from medtrans.config.terms import Contrast, Mode
@@ -78,8 +76,3 @@ class Provenance:
         """One line for a header's description field, at most 79 ASCII characters."""
         line = f"SYNTHETIC {self.task} by medtrans {self.model}; not acquired"
         return line.encode("ascii", "replace").decode("ascii")[:79]
-
-
-def write_sidecar(path: Path, provenance: Provenance) -> None:
-    """Write the sidecar of one volume, as JSON, to `path`."""
-    path.write_text(json.dumps(provenance.sidecar(), indent=2) + "\n", encoding="utf-8")

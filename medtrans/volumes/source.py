@@ -19,9 +19,9 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img")
 ITK_OUTPUT = {".mha": ".mha", ".mhd": ".mha", ".nrrd": ".nrrd", ".nhdr": ".nrrd"}
 ITK_SUFFIXES = tuple(ITK_OUTPUT)
 KNOWN_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
-# What stands for a volume in a listing of a folder: one file, one volume. A header and its voxels
-# in two files would be counted twice.
-LISTED_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+# What stands for a volume in a listing of a folder: one file, one volume. Of a header and its
+# voxels in two files it is the header.
+LISTED_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", *ITK_SUFFIXES)
 # Of each kind that is written to one file: its name in a sentence, and what a file may end in.
 OUTPUT_SUFFIXES = {
     "nifti": ("NIfTI", (".nii.gz", ".nii", ".hdr", ".img")),
@@ -51,6 +51,8 @@ class Source:
         What was odd about the file and what was assumed, one sentence each.
     contrast : Contrast or None
         What it shows, as far as its modality, its sequence or its name tells.
+    series : str
+        UID of the DICOM series; empty for other kinds.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Source:
     header: object = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
     contrast: Contrast | None = None
+    series: str = ""
 
     @property
     def affine_matrix(self) -> Affine:
@@ -78,8 +81,13 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def is_volume_file(path: Path) -> bool:
-    """Whether a file in a folder stands for one volume, by its name: NIfTI, MHA or NRRD."""
-    return split_suffix(path)[1] in LISTED_SUFFIXES
+    """Whether a file in a folder stands for one volume, by its name: NIfTI, MHA, MHD or NRRD."""
+    return split_suffix(path)[1] in LISTED_SUFFIXES and not path.name.startswith(".")
+
+
+def list_volumes(folder: Path) -> list[Path]:
+    """List the files of a folder that stand for a volume each, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_volume_file(path))
 
 
 def require_suffix(path: Path, kind: str) -> None:

@@ -137,6 +137,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_sha256(path: Path, expected: str) -> None:
+    """Refuse a file whose bytes are others than a manifest states.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        64 lower-case hexadecimal digits.
+
+    Raises
+    ------
+    UnreadableFileError
+        Also when the file cannot be read.
+    """
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise UnreadableFileError(
+            f"{path}: its sha256 cannot be checked ({error.strerror}). A sha256 is of one file; "
+            "leave it empty for a folder."
+        ) from None
+    if found != expected:
+        raise UnreadableFileError(
+            f"{path}: its sha256 is {found}, not {expected} as the manifest states. Get the file "
+            "again, or correct the manifest."
+        )
+
+
 def _pieces(
     path: Path, piece: int = PIECE, start: int = 0, wbits: int | None = None
 ) -> Iterator[bytes]:

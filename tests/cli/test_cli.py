@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -443,6 +444,45 @@ class TestPlain:
         assert sorted(p.parent.name for p in out.rglob("*.nii.gz")) == [
             "sub-001", "sub-002", "sub-003",
         ]  # fmt: skip
+
+
+class TestStatedHashes:
+    """A file that is not the one that the manifest lists is noticed when it is read."""
+
+    @pytest.fixture
+    def changed(self, tmp_path: Path) -> Path:
+        manifest = helpers.write_cohort(tmp_path / "data", 3)
+        header, *rows = manifest.read_text().splitlines()
+        where = header.split(",").index("path")
+        hashes = [helpers.digest(manifest.parent / row.split(",")[where]) for row in rows]
+        lines = [f"{row},{digest}" for row, digest in zip(rows, hashes, strict=True)]
+        manifest.write_text("\n".join([f"{header},sha256", *lines]) + "\n")
+        for subject in ("sub-001", "sub-003"):  # train and test
+            helpers.write_nifti(manifest.parent / subject / "t1.nii.gz", *helpers.head())
+        return manifest
+
+    @pytest.mark.parametrize("command", ["translate", "evaluate", "train", "noise-level"])
+    def test_is_refused_by_name(
+        self,
+        medtrans: Run,
+        identity_model: Path,
+        recipe: Path,
+        changed: Path,
+        tmp_path: Path,
+        command: str,
+    ) -> None:
+        out = tmp_path / "out"
+        more = {
+            "translate": ("--out-dir", out, "--model", identity_model),
+            "evaluate": ("--model", identity_model, "--mode", "fidelity"),
+            "train": ("--task", "t1-to-t2", "--pipeline", recipe, "--out", out),
+            "noise-level": ("--task", "t1-to-t2", "--pipeline", recipe, "--out", out),
+        }[command]
+        answer = medtrans(command, "--manifest", changed, *more)
+        assert answer.code == 2, answer
+        assert re.search(r"t1\.nii\.gz:? (its|has) sha256 (is )?", answer.err)
+        if command == "translate":  # the one that is as listed is translated
+            assert [path.parent.name for path in out.rglob("*.nii.gz")] == ["sub-002"]
 
 
 class TestTrain:

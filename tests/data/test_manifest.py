@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, _split_by_hash, write_manifest
-from medtrans.errors import ManifestError, OutputError, UsageError
+from medtrans.errors import FileError, ManifestError, OutputError, UsageError
 
 Write = Callable[..., Path]
 
@@ -196,6 +196,26 @@ def test_sessions_tell_volumes_of_one_contrast_apart(write: Write) -> None:
     )
 
 
+@pytest.mark.parametrize("column", ["subject", "session"])
+@pytest.mark.parametrize(
+    "name",
+    ["../../escaped", "/abs/path", "a/b", "..", ".", "a\\b", "..\\b", "C:x", "a\x07b", "x" * 200],
+)
+def test_a_name_that_would_lead_out_of_a_folder_is_refused(
+    write: Write, column: str, name: str
+) -> None:
+    names = {"subject": "a", "session": "1", column: name}
+    text = f"subject,session,contrast,path\n{names['subject']},{names['session']},t1,a.nii\n"
+    message = refusal(write(text), check_files=False)
+    assert f"row 2: {column}" in message
+    assert "no plain name" in message
+
+
+@pytest.mark.parametrize("name", ["sub-01", "sub 01", "a.b", "Ärztin", "患者7", "2020:01", "..a"])
+def test_plain_names_stay(write: Write, name: str) -> None:
+    assert read(write(f"subject,contrast,path\n{name},t1,a.nii\n")).subjects() == [name]
+
+
 def test_one_file_under_two_subjects_is_refused_but_not_two_contrasts(write: Write) -> None:
     head = "subject,contrast,path\na,t1,x\n"
     assert "row 3" in refusal(write(head + "b,t1,x\n"), check_files=False)
@@ -264,6 +284,27 @@ def test_verify_names_what_differs_and_counts_what_does_not(write: Write, tmp_pa
     assert "row 2" in str(caught.value)
     assert "row 3: cannot read" in str(caught.value)
     assert read(write(GOOD)).verify() == 0
+
+
+def test_an_entry_is_verified_when_it_is_read(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(b"a")
+    digest = hashlib.sha256(b"a").hexdigest()
+    csv = write(f"subject,contrast,path,sha256\na,t1,a.nii,{digest}\na,t2,a.nii,\n")
+    for entry in Manifest.read(csv).entries():
+        entry.verify()
+    (tmp_path / "a.nii").write_bytes(b"b")
+    stated, other = Manifest.read(csv).entries()
+    with pytest.raises(FileError, match=r"a\.nii: its sha256 is .*manifest states"):
+        stated.verify()
+    other.verify()
+
+
+def test_a_folder_has_no_hash(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "dicom").mkdir()
+    csv = write(f"subject,contrast,path,sha256\na,t1,dicom,{'0' * 64}\n")
+    [entry] = Manifest.read(csv).entries()
+    with pytest.raises(FileError, match=r"dicom: its sha256 cannot be checked.*leave it empty"):
+        entry.verify()
 
 
 def test_a_malformed_hash_is_seen_at_once(write: Write) -> None:

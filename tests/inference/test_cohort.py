@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from medtrans.errors import Interrupted, OutputError, UnreadableFileError, UsageError
+from medtrans.errors import FaultError, Interrupted, OutputError, UnreadableFileError, UsageError
 from medtrans.inference.cohort import translate_cohort
 from medtrans.inference.jobs import Job, jobs_from_inputs, jobs_from_manifest
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from tests import helpers
+from tests.volumes.builders import dicom_series
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,36 @@ class TestJobs:
 
     def test_folder_without_volumes_is_left_to_the_dicom_reader(self, tmp_path: Path) -> None:
         assert jobs_from_inputs([tmp_path], None) == [Job(tmp_path, None)]
+
+    @pytest.mark.parametrize("twin", ["a.mha", "a.nii", "a.hdr", "a"])
+    @pytest.mark.parametrize("out", [None, "out"])
+    def test_two_inputs_that_become_one_name_or_share_a_sidecar(
+        self, heads: list[Path], tmp_path: Path, twin: str, out: str | None
+    ) -> None:
+        other = tmp_path / twin
+        other.mkdir() if twin == "a" else other.write_bytes(b"")  # a DICOM folder, or a file
+        with pytest.raises(UsageError, match="would have the same name"):
+            jobs_from_inputs([heads[0], other], out and tmp_path / out)
+        assert not (tmp_path / "out").exists()
+
+    def test_folder_of_headers_and_voxels_apart(self, tmp_path: Path) -> None:
+        for name in ("a.mhd", "a.raw", "b.hdr", "b.img", "c.nhdr", "c.raw.gz", ".0b-d.mha"):
+            (tmp_path / name).write_bytes(b"")
+        found = [job.path.name for job in jobs_from_inputs([tmp_path], None)]
+        assert found == ["a.mhd", "b.hdr", "c.nhdr"]
+
+    def test_a_link_that_leads_out_of_the_output_folder(self, cohort: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "sub-002").symlink_to(tmp_path)
+        with pytest.raises(OutputError, match=r"sub-002: it leads out of"):
+            jobs_from_manifest(cohort, "t1", out)
+        assert [path.name for path in out.iterdir()] == ["sub-002"]
+
+    def test_the_output_folder_may_be_a_link(self, cohort: Path, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to(tmp_path / "disk")
+        assert len(jobs_from_manifest(cohort, "t1", tmp_path / "out")) == 3
 
     def test_nothing(self) -> None:
         with pytest.raises(UsageError, match="No input"):
@@ -133,3 +166,128 @@ class TestTranslate:
             jobs_from_inputs(paths, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         assert len(jobs_from_inputs(paths, None)) == 2
+
+
+class TestReruns:
+    """A rerun does only what is missing or changed."""
+
+    def run(
+        self, translator: Translator, jobs: list[Job], settings: Settings | None = None
+    ) -> list[str]:
+        results = translate_cohort(
+            translator, jobs, settings or Settings(), strict=True, on_done=lambda *_: None
+        )
+        return [type(result).__name__ for result in results]
+
+    @pytest.fixture
+    def done(self, translator: Translator, heads: list[Path], tmp_path: Path) -> list[Job]:
+        jobs = jobs_from_inputs(heads, tmp_path / "out")
+        assert self.run(translator, jobs) == ["Written", "Written"]
+        return jobs
+
+    def test_nothing_has_changed(self, translator: Translator, done: list[Job]) -> None:
+        before = {path: path.stat().st_mtime_ns for path in done[0].out.iterdir()}
+        assert self.run(translator, done) == ["Unchanged", "Unchanged"]
+        assert {path: path.stat().st_mtime_ns for path in done[0].out.iterdir()} == before
+
+    def test_a_missing_image(self, translator: Translator, done: list[Job]) -> None:
+        (done[0].out / "a_t2-synthetic.nii.gz").unlink()
+        assert self.run(translator, done) == ["Written", "Unchanged"]
+
+    def test_a_missing_sidecar_is_no_result_of_ours(
+        self, translator: Translator, done: list[Job]
+    ) -> None:
+        (done[0].out / "a_t2-synthetic.json").unlink()
+        with pytest.raises(OutputError, match="--overwrite"):
+            self.run(translator, done)
+
+    def test_a_changed_input(
+        self, translator: Translator, done: list[Job], heads: list[Path]
+    ) -> None:
+        voxels, affine = helpers.head()
+        helpers.write_nifti(heads[1], voxels + 1, affine)
+        assert self.run(translator, done) == ["Unchanged", "Written"]
+        assert self.run(translator, done) == ["Unchanged", "Unchanged"]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"seed": 1}, {"mode": "balanced"}, {"samples": 2}, {"flips": True}, {"axes": ("coronal",)},
+         {"residual_steps": 2}, {"eta": 0.5}],
+        ids=lambda settings: next(iter(settings)),
+    )  # fmt: skip
+    def test_a_changed_setting(
+        self, translator: Translator, done: list[Job], settings: dict[str, Any]
+    ) -> None:
+        assert self.run(translator, done[:1], Settings(**settings)) == ["Written"]
+        assert self.run(translator, done[:1], Settings(**settings)) == ["Unchanged"]
+
+    def test_what_changes_no_voxel(self, translator: Translator, done: list[Job]) -> None:
+        assert self.run(translator, done, Settings(batch_size=3)) == ["Unchanged", "Unchanged"]
+
+    def test_another_precision(
+        self, translator: Translator, identity_model: Path, done: list[Job]
+    ) -> None:
+        used = str(translator.sampler.precision).removeprefix("torch.")
+        other = "bfloat16" if used == "float32" else "float32"
+        assert self.run(Translator.load(identity_model, "cpu", used), done[:1]) == ["Unchanged"]
+        assert self.run(Translator.load(identity_model, "cpu", other), done[:1]) == ["Written"]
+
+    def test_another_model(self, done: list[Job], tmp_path: Path) -> None:
+        model = helpers.save_model(tmp_path / "identity", helpers.linear_pipeline())
+        assert self.run(Translator.load(model, "cpu"), done) == ["Written", "Written"]
+
+    def test_overwrite_does_all_again(self, translator: Translator, done: list[Job]) -> None:
+        again = [replace(job, overwrite=True) for job in done]
+        assert self.run(translator, again) == ["Written", "Written"]
+
+    def test_a_single_job_that_was_read_is_done_again(
+        self, translator: Translator, done: list[Job]
+    ) -> None:
+        read = translator.read(done[0], Settings())
+        assert self.run(translator, [read]) == ["Written"]  # type: ignore[list-item]
+
+    def test_an_uncertainty_map_that_is_missing(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        spread, settings = tmp_path / "spread.nii.gz", Settings(samples=2)
+        jobs = [Job(heads[0], out=tmp_path / "o.nii.gz", uncertainty=spread)]
+        assert self.run(translator, jobs, settings) == ["Written"]
+        assert self.run(translator, jobs, settings) == ["Unchanged"]
+        spread.unlink()
+        assert self.run(translator, jobs, settings) == ["Written"]
+
+    def test_a_series(self, translator: Translator, tmp_path: Path) -> None:
+        series = dicom_series(tmp_path / "study", rows=8, columns=9, PixelData=pixels)
+        jobs = [Job(series, out=tmp_path / "out")]
+        assert self.run(translator, jobs) == ["Written"]
+        assert self.run(translator, jobs) == ["Unchanged"]
+        next(iter((tmp_path / "out").iterdir())).unlink()
+        with pytest.raises(OutputError, match="new or empty folder"):
+            self.run(translator, jobs)
+
+
+def pixels(k: int) -> bytes:
+    return np.random.default_rng(k).integers(1, 900, (8, 9)).astype("<u2").tobytes()
+
+
+def test_a_fault_of_ours_stops_one_volume_only(
+    translator: Translator, heads: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Translator.sample
+    calls = iter([RuntimeError("Jane Doe"), None])
+
+    def broken(self: Translator, *arguments: Any) -> Any:
+        if (error := next(calls)) is not None:
+            raise error
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Translator, "sample", broken)
+    jobs = jobs_from_inputs(heads, tmp_path / "out")
+    first, second = translate_cohort(
+        translator, jobs, Settings(), strict=False, on_done=lambda *_: None
+    )
+    assert isinstance(first, FaultError)
+    assert first.exit_code == 1
+    assert isinstance(first.__cause__, RuntimeError)
+    assert "Jane" not in str(first)
+    assert second.outputs[0].is_file()

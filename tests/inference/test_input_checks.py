@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from medtrans.config.terms import Contrast, Task
 from medtrans.errors import FileError
-from medtrans.inference.input_checks import check_input, check_values
+from medtrans.inference.input_checks import check_input, check_pixels, check_values
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
 from medtrans.preprocessing.foreground import find_region
 from medtrans.volumes import Source, read_volume
 from medtrans.volumes.geometry import spacing_mm
@@ -90,3 +93,41 @@ def test_a_head_is_more_than_a_brain() -> None:
 def test_real_heads_and_brains_are_told_apart(shared_data: Path, path: str) -> None:
     volume = read_volume(shared_data / path / "t1.nii.gz")
     assert warned_of_head(volume) == path.startswith("raw")
+
+
+class TestPixels:
+    @pytest.mark.parametrize(
+        ("grid_mm", "axis", "said"),
+        [
+            ((1, 1, 5), 2, None),
+            ((1, 1, 5), 1, "coronal slices have pixels of 1 x 5 mm.*--axes axial"),
+            ((1, 1, 5), 0, "sagittal slices have pixels of 1 x 5 mm.*--axes axial"),
+            ((5, 1, 1), 2, "axial slices have pixels of 5 x 1 mm.*--axes sagittal"),
+            ((1, 1.3, 1), 2, None),
+            ((1, 3, 9), 2, "stretched; resample the volume"),
+        ],
+    )
+    def test_stretched_ones_are_said(
+        self, grid_mm: tuple[float, ...], axis: int, said: str | None
+    ) -> None:
+        found = check_pixels(grid_mm, [axis], "axial", (0, 0, 0))
+        assert len(found) == (said is not None)
+        if said is not None:
+            assert re.search(said, found[0])
+
+    def test_those_of_the_training_are_not(self) -> None:
+        """A recipe that resamples to long pixels was trained on long pixels."""
+        assert check_pixels((1, 3, 2), [2], "axial", (1, 3, 0)) == ()
+        [warning] = check_pixels((1, 1, 1), [2], "axial", (1, 3, 0))
+        assert "stretched" in warning
+
+    def test_each_axis_that_is_averaged_over(self) -> None:
+        found = check_pixels((1, 1, 5), [0, 1, 2], "axial", (0, 0, 0))
+        assert [warning.split()[1] for warning in found] == ["sagittal", "coronal"]
+
+    def test_come_with_the_translation(self, identity_model: Path) -> None:
+        translator = Translator.load(identity_model, "cpu")
+        thick = helpers.volume(helpers.marked_head(), np.diag([1.0, 1.0, 5.0, 1.0]))
+        [warning] = translator.translate_volume(thick, Settings(axes=("coronal",))).warnings
+        assert "1 x 5 mm" in warning
+        assert translator.translate_volume(thick, Settings()).warnings == ()

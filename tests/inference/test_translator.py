@@ -512,12 +512,6 @@ class TestKinds:
         with pytest.raises(UsageError, match="three dimensions"):
             identity.translate((np.zeros(shape), np.eye(4)))
 
-    def test_nan_is_refused(self, identity: Translator) -> None:
-        voxels = helpers.marked_head()
-        voxels[5, 5, 5] = np.nan
-        with pytest.raises(MedtransError, match="NaN"):
-            identity.translate((voxels, np.eye(4)))
-
     def test_public_names(self) -> None:
         assert medtrans.Translator is Translator
         assert medtrans.Settings is Settings

@@ -18,13 +18,18 @@ from medtrans.volumes.source import (
 )
 
 
-@pytest.mark.parametrize("name", ["t1.nii", "T1.NII.GZ", "a.b.nii.gz", "t1.mha", "t1.nrrd"])
+@pytest.mark.parametrize(
+    "name",
+    ["t1.nii", "T1.NII.GZ", "a.b.nii.gz", "t1.mha", "t1.nrrd", "t1.hdr", "T1.MHD", "t1.nhdr"],
+)
 def test_one_file_stands_for_a_volume(name: str) -> None:
     assert is_volume_file(Path("folder") / name)
 
 
-@pytest.mark.parametrize("name", ["t1.hdr", "t1.img", "t1.mhd", "t1.nhdr", "t1.json", "nii"])
-def test_halves_of_pairs_and_other_files_do_not(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["t1.img", "t1.img.gz", "t1.raw", "t1.zraw", "t1.json", "nii", ".0a-t1.nii"]
+)
+def test_data_files_of_pairs_temporary_and_other_files_do_not(name: str) -> None:
     assert not is_volume_file(Path("folder") / name)
 
 

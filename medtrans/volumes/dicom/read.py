@@ -96,6 +96,7 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
         header=DicomHeader(tuple(frames), study),
         warnings=tuple(warnings),
         contrast=chosen.contrast,
+        series=chosen.uid,
     )
     stored_type = f"{'int' if sign else 'uint'}{allocated} ({stored} bits stored)"
     return Loaded(voxels, sorted_stack.affine, source, stored_type)

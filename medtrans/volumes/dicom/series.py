@@ -11,7 +11,7 @@ from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
 from medtrans.volumes.dicom.dataset import Dataset, parse, quiet, spell
 from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of
-from medtrans.volumes.source import require_file, unreadable_on_error
+from medtrans.volumes.source import list_volumes, require_file, unreadable_on_error
 
 MAX_FILES = 100_000
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -70,6 +70,11 @@ def list_series(path: Path) -> list[Series]:
                 uid = str(dataset.get("SeriesInstanceUID") or "")
                 images.setdefault(uid, []).append((file, dataset))
     if not images:
+        if path.is_dir() and (others := list_volumes(path)):
+            raise UnreadableFileError(
+                f"{path}: expected DICOM images in the folder, found {len(others)} volume file(s) "
+                f"of other kinds, such as {others[0].name}. Name one of them."
+            )
         raise UnreadableFileError(
             f"{path}: expected DICOM images in the folder, found none. Name a folder with a "
             "series, or a file."

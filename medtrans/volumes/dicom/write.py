@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from medtrans.errors import OutputError
-from medtrans.system.atomic import replacing, replacing_folder, require_new_folder
+from medtrans.system.atomic import replacing, replacing_folder
 from medtrans.volumes.contrast import LOWEST_STORED_HU
 from medtrans.volumes.dicom.dataset import Dataset, new_uid, quiet, spell, to_bytes
 from medtrans.volumes.dicom.frames import CT, MR, Frame
 from medtrans.volumes.dicom.read import DicomHeader
-from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS, Provenance, write_sidecar
+from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS, Provenance
+from medtrans.volumes.sidecar import Claim, sidecar_of, write_sidecar
 from medtrans.volumes.source import Source, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Stored
 
@@ -50,7 +51,7 @@ class _Stored:
 
 
 def require_study(path: Path, source: Source) -> None:
-    """Refuse a source that does not say which study it belongs to, or a folder in use.
+    """Refuse a source that does not say which study it belongs to.
 
     Parameters
     ----------
@@ -63,7 +64,6 @@ def require_study(path: Path, source: Source) -> None:
     ------
     OutputError
     """
-    require_new_folder(path)
     study = DicomHeader.of(source).study
     for keyword in REQUIRED:
         if not str(study.get(keyword) or ""):
@@ -104,14 +104,15 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     stored = _to_ct(voxels) if provenance.target_kind == "ct" else _to_mr(voxels)
     with unreadable_on_error(source.path), quiet():
         common = _common(header, provenance, stored)
-    sidecar = path.with_name(path.name + ".json")
-    with replacing(sidecar) as label, replacing_folder(path) as folder, quiet():
+    sidecar = sidecar_of(path, "dicom")
+    with replacing(sidecar) as label, replacing_folder(path, anew=True) as folder, quiet():
         for index, frame in enumerate(header.frames):
             with unreadable_on_error(source.path):
                 image = _image(common, frame, stored.voxels[:, :, index].T, index + 1)
                 content = to_bytes(image)
             (folder / f"{index + 1:04d}.dcm").write_bytes(content)
-        write_sidecar(label, provenance)
+        claim = Claim.of(source, provenance)
+        write_sidecar(label, provenance, sidecar, claim, {path: folder})
     return [path, sidecar]
 
 
