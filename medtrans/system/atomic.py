@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: expected a file name to write to, found a folder. Name a file inside it."
         )
     temporary = _temporary_beside(path)
-    with _output_errors(path):
+    with output_errors(path):
         try:
             yield temporary
             _sync(temporary)
@@ -68,7 +68,7 @@ def replacing_folder(folder: Path, *, anew: bool = False) -> Iterator[Path]:
     if not (anew and folder.is_dir()):
         require_new_folder(folder)
     temporary = _temporary_beside(folder)
-    with _output_errors(folder):
+    with output_errors(folder):
         temporary.mkdir()
         try:
             yield temporary
@@ -112,7 +112,7 @@ def make_folder(folder: Path) -> Path:
 
 def require_writable(path: Path) -> None:
     """Refuse a path that could not be written, before hours of work; raises `OutputError`."""
-    with _output_errors(path):
+    with output_errors(path):
         probe = _temporary_beside(path)
         probe.touch()
         probe.unlink()
@@ -180,7 +180,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says when `path` cannot be written into an `OutputError`."""
     try:
         yield
     except OSError as error:

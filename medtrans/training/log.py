@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medtrans.report.pictures import save_grid
-from medtrans.system.atomic import replacing
+from medtrans.system.atomic import make_folder, output_errors, replacing
 from medtrans.training.validation import Outcome
 
 
@@ -37,8 +37,10 @@ class TrainingLog:
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
         self.board = _tensorboard(folder / "tensorboard")
+        self.columns: dict[str, list[str]] = {}  # of an older version's file, those stay
         for name in ("training", "validation"):
-            _drop_rows_after(self._csv(name), step)
+            if kept := _drop_rows_after(self._csv(name), step):
+                self.columns[name] = kept[0]
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Write a row of training.csv."""
@@ -48,8 +50,7 @@ class TrainingLog:
         """Write a row of validation.csv, and a picture of what was predicted."""
         self._row("validation", step, outcome.scores)
         if outcome.rows:
-            pictures = self.folder / "pictures"
-            pictures.mkdir(exist_ok=True)
+            pictures = make_folder(self.folder / "pictures")
             save_grid(pictures / f"{step:07d}.png", outcome.rows, outcome.captions, scale=2)
 
     def close(self) -> None:
@@ -62,15 +63,18 @@ class TrainingLog:
 
     def _row(self, name: str, step: int, values: Mapping[str, float]) -> None:
         path = self._csv(name)
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
+        columns = self.columns.get(name)
+        with output_errors(path), path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+            if columns is None:
+                columns = self.columns[name] = ["step", *values]
+                writer.writerow(columns)
+            texts = {"step": str(step), **{k: f"{value:.6g}" for k, value in values.items()}}
+            writer.writerow([texts.get(column, "") for column in columns])
         if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{name}/{key}", value, step)
+            with output_errors(self.folder / "tensorboard"):
+                for key, value in values.items():
+                    self.board.add_scalar(f"{name}/{key}", value, step)
 
 
 def _tensorboard(folder: Path) -> _Board | None:
@@ -82,11 +86,17 @@ def _tensorboard(folder: Path) -> _Board | None:
     return board
 
 
-def _drop_rows_after(path: Path, step: int) -> None:
+def _drop_rows_after(path: Path, step: int) -> list[list[str]]:
+    """Rewrite a CSV without later rows, or those that a killed process left half-written."""
     if not path.exists():
-        return
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    kept = [*rows[:1], *(row for row in rows[1:] if int(row[0]) <= step)]
+    kept = [
+        row
+        for number, row in enumerate(rows)
+        if not number or (len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step)
+    ]
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(kept)
+    return kept
