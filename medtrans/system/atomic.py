@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,13 +81,20 @@ def replacing_folder(folder: Path, *, anew: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder; no other process may write there."""
+def remove_leftovers(folder: Path, idle_s: float = 0.0) -> None:
+    """Remove what killed processes were writing in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    idle_s : float
+        Leave what was touched in so many seconds, where another process may be writing.
+    """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            idle = time.time() - path.lstat().st_mtime
+            if _TEMPORARY.fullmatch(path.name) and idle >= idle_s:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def require_new_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """All of a file or nothing of it."""
 
+import os
 import pathlib
 import sys
 
@@ -185,6 +186,10 @@ def test_leftovers_of_killed_processes_alone_are_removed(tmp_path):
     for name in (*kept, ".medtrans-01234567-a", ".medtrans-89abcdef-a.nii.gz"):
         (tmp_path / name).write_text("x")
     (tmp_path / ".medtrans-0123abcd-folder" / "deep").mkdir(parents=True)
+    os.utime(tmp_path / ".medtrans-89abcdef-a.nii.gz", (1, 1))
+    remove_leftovers(tmp_path, idle_s=3600)
+    assert ".medtrans-01234567-a" in names(tmp_path)
+    assert ".medtrans-89abcdef-a.nii.gz" not in names(tmp_path)
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / "missing")
