@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medtrans.config.terms import MODES, Mode
 from medtrans.data.manifest import Manifest
 from medtrans.errors import UsageError
@@ -14,7 +16,7 @@ from medtrans.evaluate.compare import evaluate_model, summarise
 from medtrans.evaluate.scores import evaluate_files
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
-from medtrans.system.atomic import make_folder
+from medtrans.system.atomic import make_folder, replacing
 from medtrans.system.devices import tune_process
 from medtrans.system.progress import say
 
@@ -92,6 +94,12 @@ def pair_request(
     return PairRequest(prediction, reference, mask, window)
 
 
+def write_scores(path: Path, table: pd.DataFrame) -> None:
+    """Write the scores as a CSV; raises `OutputError` when it cannot be written."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False)
+
+
 def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     """Score a model and its baselines on a split."""
     if request.manifest is None:
@@ -109,7 +117,7 @@ def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     settings = [Settings(mode=mode, seed=request.seed) for mode in modes]
     table = evaluate_model(translator, cohort, request.split, request.task, settings)
     if scores is not None:
-        table.to_csv(scores, index=False)
+        write_scores(scores, table)
     return {
         **({} if scores is None else {"scores": str(scores)}),
         "model": translator.package.name,

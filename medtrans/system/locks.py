@@ -79,10 +79,11 @@ def _locked(path: Path, folder: Path, work: str) -> Iterator[None]:
     try:
         os.truncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, json.dumps(asdict(_own())).encode())
+        with suppress(OSError):  # on a full disk it is held all the same
+            os.write(handle, json.dumps(asdict(_own())).encode())
         yield
     finally:
-        if _written(handle) == _own():  # else another machine took this process for dead
+        if _written(handle) in (None, _own()):  # else another machine took this process for dead
             path.unlink(missing_ok=True)  # before the lock is lost with the handle
         os.close(handle)
 

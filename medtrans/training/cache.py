@@ -23,7 +23,7 @@ from medtrans.preprocessing.foreground import constant_background, find_region
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.model_space import ModelSpace, to_model_space
 from medtrans.preprocessing.slices import SlicePlan, cut, neighbours, occupied, plan_slices
-from medtrans.system.atomic import replacing
+from medtrans.system.atomic import make_folder, replacing
 from medtrans.volumes import read_volume
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.parts import files_of
@@ -187,7 +187,7 @@ class VolumeCache:
         masked = constant_background(volume.numpy()) is not None
         image = space.image
         [plan] = plan_slices(self.pipeline.slices, image.shape)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(cut(image, plan)))
         index = _describe(space, plan, masked=masked)

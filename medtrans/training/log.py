@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -56,21 +59,20 @@ class TrainingLog:
     def close(self) -> None:
         """Close TensorBoard's file, if there is one."""
         if self.board is not None:
-            self.board.close()
+            with output_errors(self.folder / "tensorboard"):
+                self.board.close()
 
     def _csv(self, name: str) -> Path:
         return self.folder / f"{name}.csv"
 
     def _row(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        path = self._csv(name)
-        columns = self.columns.get(name)
-        with output_errors(path), path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if columns is None:
-                columns = self.columns[name] = ["step", *values]
-                writer.writerow(columns)
-            texts = {"step": str(step), **{k: f"{value:.6g}" for k, value in values.items()}}
-            writer.writerow([texts.get(column, "") for column in columns])
+        rows = []
+        if name not in self.columns:
+            self.columns[name] = ["step", *values]
+            rows.append(self.columns[name])
+        texts = {"step": str(step), **{k: f"{value:.6g}" for k, value in values.items()}}
+        rows.append([texts.get(column, "") for column in self.columns[name]])
+        _append(self._csv(name), rows)
         if self.board is not None:
             with output_errors(self.folder / "tensorboard"):
                 for key, value in values.items():
@@ -82,16 +84,31 @@ def _tensorboard(folder: Path) -> _Board | None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    board: _Board = SummaryWriter(str(folder))
+    with output_errors(folder):
+        board: _Board = SummaryWriter(str(folder))
     return board
 
 
+def _append(path: Path, rows: list[list[str]]) -> None:
+    """Add rows to a CSV; where they do not fit on the disk, none of them, and not a part of one."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    with output_errors(path), path.open("ab", buffering=0) as file:
+        size, content = file.tell(), text.getvalue().encode()
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def _drop_rows_after(path: Path, step: int) -> list[list[str]]:
-    """Rewrite a CSV without later rows, or those that a killed process left half-written."""
+    """Rewrite a CSV without later rows, and without one that a power cut left half-written."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+        rows = list(csv.reader(line for line in file if line.endswith("\n")))
     kept = [
         row
         for number, row in enumerate(rows)

@@ -91,8 +91,7 @@ def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
 
 def write_recipe(stage: Path, pipeline: Pipeline) -> None:
     """Write what the stage in a folder is trained by; sigma is a number by then."""
-    stage.mkdir(parents=True, exist_ok=True)
-    _write(stage / _RECIPE, pipeline.model_dump(mode="json"))
+    _write(make_folder(stage) / _RECIPE, pipeline.model_dump(mode="json"))
 
 
 def read_recipe(stage: Path) -> Pipeline:

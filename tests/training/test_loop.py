@@ -664,6 +664,24 @@ class TestLog:
         assert rows(tmp_path / "training.csv")[-1]["loss"] == "0.5"
         assert [r["step"] for r in rows(tmp_path / "validation.csv")] == ["10", "20"]
 
+    @pytest.mark.parametrize("torn", ["step,lo", "step,loss\r\n10,0.", "", "step,loss\r\n"])
+    def test_a_half_written_row_is_dropped(self, tmp_path: Path, torn: str) -> None:
+        (tmp_path / "training.csv").write_bytes(torn.encode())
+        log = TrainingLog(tmp_path, 20)
+        log.training(30, {"loss": 0.5})
+        log.close()
+        assert rows(tmp_path / "training.csv") == [{"step": "30", "loss": "0.5"}]
+
+    def test_the_columns_of_an_older_log_stay(self, tmp_path: Path) -> None:
+        (tmp_path / "training.csv").write_text("step,loss\n10,0.25\n")
+        log = TrainingLog(tmp_path, 10)
+        log.training(20, {"loss": 0.5, "skipped": 1.0})
+        log.close()
+        assert [list(row.values()) for row in rows(tmp_path / "training.csv")] == [
+            ["10", "0.25"],
+            ["20", "0.5"],
+        ]
+
     def test_pictures(self, tmp_path: Path) -> None:
         tile = np.zeros((5, 6), dtype=np.float32)
         TrainingLog(tmp_path, 0).validation(7, Outcome({"psnr": 1.0}, [[tile, tile]], ["a", "b"]))
