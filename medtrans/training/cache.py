@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry
+from medtrans.errors import UnreadableFileError
 from medtrans.preprocessing.foreground import constant_background, find_region
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.model_space import ModelSpace, to_model_space
@@ -107,16 +108,33 @@ class CachedVolume:
         -------
         array of float32
             Shape (2 * context + 1, height, width).
+
+        Raises
+        ------
+        UnreadableFileError
+            When the file is gone or damaged.
         """
         rows = neighbours(index, self.shape[0], context)
         out = np.full((len(rows), *size), -1, dtype=np.float32)
         bounds = [_overlap(c, s, n) for c, s, n in zip(corner, size, self.shape[1:], strict=True)]
         (y0, y1), (x0, x1) = bounds
         inside = np.s_[y0 - corner[0] : y1 - corner[0], x0 - corner[1] : x1 - corner[1]]
-        voxels = _opened(self.path, self.path.stat().st_mtime_ns)
+        voxels = self._voxels()
         for row, position in enumerate(rows):
             out[row][inside] = voxels[position, y0:y1, x0:x1]
         return out
+
+    def _voxels(self) -> NDArray[np.float32]:
+        try:
+            voxels = _opened(self.path, self.path.stat().st_mtime_ns)
+        except (OSError, ValueError):
+            voxels = None
+        if voxels is None or voxels.shape != self.shape:
+            raise UnreadableFileError(
+                f"{self.path}: the prepared volume is gone, damaged or cannot be read. Delete it "
+                "if it is there, and go on with --resume: it is prepared again."
+            )
+        return voxels
 
 
 class _Index(TypedDict):

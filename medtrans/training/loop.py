@@ -27,7 +27,7 @@ from medtrans.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from medtrans.training.data import ROW, Batch, batches
+from medtrans.training.data import ROW, Batch, batches, readers_errors
 from medtrans.training.log import TrainingLog
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
@@ -86,7 +86,7 @@ def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     Interrupted
         When a signal came; the state is saved.
     """
-    with execution.stop:
+    with execution.stop, readers_errors():
         state = _trained(stage, folder, execution)
         with execution.group.leader_first():
             weights = _result(folder, state)
