@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medtrans.config.terms import MODES, Mode
 from medtrans.data.manifest import Manifest
 from medtrans.errors import UsageError
@@ -98,6 +100,12 @@ def pair_request(
     return PairRequest(prediction, reference, mask, window)
 
 
+def write_scores(path: Path, table: pd.DataFrame) -> None:
+    """Write the scores as a CSV; raises `OutputError` when it cannot be written."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False)
+
+
 def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     """Score a model and its baselines on a split."""
     if request.manifest is None:
@@ -116,8 +124,7 @@ def evaluate_manifest(request: ModelRequest) -> dict[str, Any]:
     settings = [Settings(mode=mode, seed=request.seed) for mode in modes]
     table = evaluate_model(translator, cohort, request.split, request.task, settings)
     if scores is not None:
-        with replacing(scores) as partial:
-            table.to_csv(partial, index=False)
+        write_scores(scores, table)
     return {
         **({} if scores is None else {"scores": str(scores)}),
         "model": translator.package.name,

@@ -23,7 +23,6 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-
 _DRAWS = 4
 
 

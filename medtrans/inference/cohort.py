@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,10 @@ from medtrans.inference.reruns import earlier_outputs
 from medtrans.inference.sampling import OnSlices
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator, Written
+from medtrans.system.atomic import remove_leftovers
+from medtrans.system.locks import only_one_in
+
+_IDLE_S = 3600.0  # what was not written to for so long, a killed process has left
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ def translate_cohort(
 
     A result that is there already, of the same input, model and settings, is left as it is. A job
     that was read before, or that says overwrite, is translated in any case.
+    Meanwhile no other process translates several volumes into the same folder.
 
     Parameters
     ----------
@@ -57,7 +64,35 @@ def translate_cohort(
         Told of each job's result or error.
     on_slices : callable, optional
         Told of each volume's progress.
+
+    Raises
+    ------
+    OutputError
+        When another process translates into the folder, with its number and its machine.
     """
+    with _alone([job.job if isinstance(job, ReadJob) else job for job in jobs]):
+        return _translated(translator, jobs, settings, strict, on_done, on_slices)
+
+
+def _alone(jobs: Sequence[Job]) -> AbstractContextManager[None]:
+    """Keep others out of the folder that the results of several jobs have in common."""
+    places = {str((job.out or job.path.parent).absolute()) for job in jobs}
+    common = Path(os.path.commonpath(places)) if len(jobs) > 1 else None
+    if common is None or not os.access(common, os.W_OK) or not common.is_dir():
+        return nullcontext()
+    for place in places:
+        remove_leftovers(Path(place), idle_s=_IDLE_S)
+    return only_one_in(common, "translation")
+
+
+def _translated(
+    translator: Translator,
+    jobs: Sequence[Job | ReadJob],
+    settings: Settings,
+    strict: bool,
+    on_done: OnDone,
+    on_slices: OnSlices | None,
+) -> list[Result]:
     results: list[Result] = []
     for job in jobs:
         result: Result

@@ -131,7 +131,8 @@ class TrainedModel:
     pipeline, profiles, masked_background
         As in `ModelPackage`.
     residual : mapping
-        State dict of the residual network; it is stored as float16.
+        State dict of the residual network; it is stored as float16, but for tensors with values
+        beyond float16's largest, 65504.
     noise : mapping or None
         State dict of the noise network, also stored as float16; None without a noise stage.
     training : mapping
@@ -162,8 +163,15 @@ def save_package(folder: Path, model: TrainedModel, documents: Documents | None 
     ------
     OutputError
         When the folder cannot be written, or is a file.
+    PackageError
+        When a weight is not finite.
     """
     tensors = _prefixed(model.residual, model.noise)
+    if bad := _not_finite(tensors):
+        raise PackageError(
+            f"The trained weight {bad} is not finite, so that no model is written to {folder}. "
+            "Train again with a lower learning rate."
+        )
     weights = save_safetensors(tensors)
     record: ModelRecord = {
         "format": FORMAT,
@@ -237,6 +245,8 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         pipeline = read_recipe(folder)
         profiles = {name: Profile(*map(float, pair)) for name, pair in record["profiles"].items()}
         tensors = load_safetensors(data)
+        if bad := _not_finite(tensors):
+            raise PackageError(f"{folder / WEIGHTS}: {bad} is not finite. Export the model again.")
         residual = _filled(residual_network, pipeline, tensors, "residual.")
         has_noise = any(key.startswith("noise.") for key in tensors)
         noise = _filled(noise_network, pipeline, tensors, "noise.") if has_noise else None
@@ -284,10 +294,21 @@ def _prefixed(
 ) -> dict[str, Tensor]:
     stages = {"residual": residual, **({"noise": noise} if noise is not None else {})}
     return {
-        f"{stage}.{key}": value.detach().cpu().to(_STORED).contiguous()
+        f"{stage}.{key}": _stored(value.detach().cpu().contiguous())
         for stage, weights in stages.items()
         for key, value in weights.items()
     }
+
+
+def _stored(value: Tensor) -> Tensor:
+    """Round to what weights are stored as, where it can hold them."""
+    rounded = value.to(_STORED)
+    return rounded if bool(rounded.isfinite().all()) else value
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name a tensor with NaN or an infinity."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
 
 
 def _state_dict(tensors: Mapping[str, Tensor]) -> bytes:

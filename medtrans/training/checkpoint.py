@@ -1,8 +1,15 @@
-"""What a stopped training needs to go on bit for bit."""
+"""What a stopped training needs to go on bit for bit.
+
+Two states are kept, the last one and the one before. Each file carries a checksum of what it holds,
+so that one that was damaged on the disk is not trained on: the one before takes its place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medtrans.errors import TrainingError
 from medtrans.system.atomic import replacing
+from medtrans.system.progress import say
 
 Weights = dict[str, Tensor]
 """A state dict."""
@@ -21,7 +29,9 @@ _Tensors = list[Tensor] | tuple[Tensor, ...]
 _Average = Callable[[_Tensors, _Tensors, Tensor | int], None]
 """(averages, changed in place; current weights; number of updates so far)"""
 
-LAST, BEST = "last.pt", "best.pt"  # of a stage's folder: the whole state, and the averaged weights
+# Of a stage's folder: the whole state, the one before it, and the averaged weights.
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+_CHECKSUM = "sha256"  # a file's key; files of older versions have none
 _ema: Callable[[float], _Average] = get_ema_multi_avg_fn  # torch gives no types
 
 
@@ -39,6 +49,14 @@ class State:
         Training steps done.
     best_score : float
         Highest validation score so far, in dB.
+    validated : int
+        The last step whose validation is done.
+    skipped : int
+        Steps without a finite loss, which changed no weight.
+    strikes : int
+        Rises with each skipped step and falls with each other one.
+    parts : int
+        Into how many parts a batch is cut.
     """
 
     network: nn.Module
@@ -46,6 +64,10 @@ class State:
     optimizer: Optimizer
     step: int = 0
     best_score: float = float("-inf")
+    validated: int = 0
+    skipped: int = 0
+    strikes: int = 0
+    parts: int = 1
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -67,12 +89,16 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=update)
 
 
-def save_checkpoint(path: Path, state: State) -> None:
-    """Write the whole state; either the new file is there or the old one still is.
+def save_checkpoint(folder: Path, state: State) -> None:
+    """Write the whole state, and keep the one before.
+
+    At every moment a state that was whole can be loaded, also when the process is killed or the
+    disk is full.
 
     Parameters
     ----------
-    path : Path
+    folder : Path
+        The stage's; gets last.pt and previous.pt.
     state : State
 
     Raises
@@ -86,27 +112,47 @@ def save_checkpoint(path: Path, state: State) -> None:
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
         "best_score": state.best_score,
+        "validated": state.validated,
+        "skipped": state.skipped,
+        "strikes": state.strikes,
+        "parts": state.parts,
     }
-    with replacing(path) as partial:
-        torch.save(content, partial)
+    last = folder / LAST
+    with replacing(last) as partial:
+        _save(partial, content)
+        if last.is_file():
+            _keep(last, folder / PREVIOUS)
 
 
-def load_checkpoint(path: Path, state: State) -> None:
-    """Read a state in place.
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a state to go on from."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
+def load_checkpoint(folder: Path, state: State) -> None:
+    """Read the last whole state in place.
 
     Parameters
     ----------
-    path : Path
-        As `save_checkpoint` wrote it.
+    folder : Path
+        As `save_checkpoint` filled it.
     state : State
         Of a stage that was just built; changed.
 
     Raises
     ------
     TrainingError
-        When the file is damaged, or of another model.
+        When there is no state, both are damaged, or they are of another model.
     """
-    content = read_tensors(path)
+    path = folder / LAST
+    try:
+        content = read_tensors(path)
+    except TrainingError:
+        if not (folder / PREVIOUS).is_file():
+            raise
+        say(f"Warning: the checkpoint {path} is damaged or gone. Going on from the one before it.")
+        path = folder / PREVIOUS
+        content = read_tensors(path)
     try:
         state.network.load_state_dict(content["network"])
         state.average.load_state_dict(content["average"])
@@ -117,16 +163,19 @@ def load_checkpoint(path: Path, state: State) -> None:
             f"The checkpoint {path} does not fit this recipe ({str(error).splitlines()[0]}). "
             "Resume with the recipe it was made with, or train into a new folder."
         ) from None
+    state.validated = int(content.get("validated", state.step))
+    state.skipped, state.strikes = (int(content.get(key, 0)) for key in ("skipped", "strikes"))
+    state.parts = int(content.get("parts", state.parts))
 
 
 def save_weights(path: Path, weights: Weights) -> None:
     """Write a plain state dict; raises `OutputError` when it cannot be written."""
     with replacing(path) as partial:
-        torch.save(weights, partial)
+        _save(partial, weights)
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read a .pt file without running code from it.
+    """Read a .pt file without running code from it, and check that it is what was written.
 
     Raises
     ------
@@ -140,10 +189,60 @@ def read_tensors(path: Path) -> dict[str, Any]:
             f"There is no checkpoint {path}. Train that stage first, or leave --resume out."
         ) from None
     except Exception as error:  # torch raises many kinds for damaged files
-        raise TrainingError(
-            f"The checkpoint {path} is damaged ({type(error).__name__}). "
-            "Delete its folder to start that stage again."
-        ) from None
+        raise _damaged(path, type(error).__name__) from None
     if not isinstance(content, dict):
         raise TrainingError(f"The checkpoint {path} does not hold weights.")
+    expected = content.pop(_CHECKSUM, None)
+    if expected is not None and expected != _checksum(content):
+        raise _damaged(path, "its checksum is another")
     return content
+
+
+def _save(path: Path, content: Mapping[str, object]) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save({**content, _CHECKSUM: _checksum(content)}, file)
+        except RuntimeError as error:  # torch's words for a full disk say nothing of it
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name; where there are no links, copy it."""
+    with replacing(previous) as partial:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+
+
+def _checksum(content: object) -> str:
+    """Hash tensors, containers and numbers, whatever the bytes of the file that holds them."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, Tensor):
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            digest.update(b"{")
+            for key, inner in value.items():
+                digest.update(repr(key).encode())
+                add(inner)
+            digest.update(b"}")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            digest.update(b"[")
+            for inner in value:
+                add(inner)
+            digest.update(b"]")
+        else:
+            digest.update(repr(value).encode())
+
+    add(content)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, why: str) -> TrainingError:
+    return TrainingError(
+        f"The checkpoint {path} is damaged ({why}). Delete its folder to start that stage again."
+    )

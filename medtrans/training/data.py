@@ -6,9 +6,12 @@ with any number of workers, gives the same examples.
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import StageName
 from medtrans.diffusion.randomness import seed_of
+from medtrans.errors import MedtransError, TrainingError
+from medtrans.system.progress import say
 from medtrans.training.augment import Augmentation
 from medtrans.training.cache import CachedVolume
 from medtrans.training.parallel import ALONE, Group
@@ -28,6 +33,9 @@ Item = dict[str, Tensor | int]
 """One patch: {"target": (1, H, W) [, "source": (2k + 1, H, W)], "label": int}."""
 Batch = dict[str, Tensor]
 """Patches stacked along a first axis; "label" has shape (B,)."""
+_AHEAD = 4  # batches that each process reads ahead
+# Of Linux: where batches wait for the process that trains. torch names what it writes there.
+_SHARED = Path("/dev/shm")  # noqa: S108
 ROW = "row"  # key of a part of a batch: where in the whole batch its examples are
 
 
@@ -185,6 +193,12 @@ def batches(
         Put batches into page-locked memory, from which a GPU copies while it computes.
     """
     first, end = steps.start * batch_size, steps.stop * batch_size
+    if workers and steps and not _fit_shared_memory(slices, batch_size // group.world, workers):
+        say(
+            f"Warning: {_SHARED} is too small for processes that read ahead, so volumes are read "
+            "in this one, which is slower. A container has more with --shm-size=1g."
+        )
+        workers = 0
     loader: DataLoader[Item] = DataLoader(
         slices,
         batch_size=batch_size // group.world,
@@ -192,9 +206,49 @@ def batches(
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_quiet_worker,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
     )
     yield from loader
+
+
+@contextmanager
+def readers_errors() -> Iterator[None]:
+    """Say in a sentence what became of a process that reads ahead.
+
+    Its death may be noticed at any moment of the block, also in the middle of a training step.
+
+    Raises
+    ------
+    TrainingError
+        When one has died.
+    MedtransError
+        What one has raised, without the traceback that torch wraps it in.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        what = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        raise TrainingError(
+            f"A process that reads volumes ahead has died: {what}. Memory or shared memory "
+            f"({_SHARED}) was short, most likely. Go on with --resume where there is "
+            "more; a container has more shared memory with --shm-size=1g."
+        ) from None
+    except MedtransError as error:
+        if "in DataLoader worker process" not in str(error):
+            raise
+        sentence = str(error).strip().splitlines()[-1].partition(f"{type(error).__name__}: ")[2]
+        raise type(error)(sentence) from None
+
+
+def _fit_shared_memory(slices: RandomSlices, rows: int, workers: int) -> bool:
+    """Whether the batches that are read ahead fit; else the system kills who writes them."""
+    if not _SHARED.is_dir():
+        return True
+    item = slices[0]
+    size = sum(value.nbytes for value in item.values() if isinstance(value, Tensor))
+    return size * rows * (_AHEAD * workers + 2) <= shutil.disk_usage(_SHARED).free
 
 
 def _quiet_worker(_: int) -> None:

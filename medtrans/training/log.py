@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from medtrans.report.pictures import save_grid
-from medtrans.system.atomic import replacing
+from medtrans.system.atomic import make_folder, output_errors, replacing
 from medtrans.training.validation import Outcome
 
 
@@ -37,8 +40,10 @@ class TrainingLog:
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
         self.board = _tensorboard(folder / "tensorboard")
+        self.columns: dict[str, list[str]] = {}  # of an older version's file, those stay
         for name in ("training", "validation"):
-            _drop_rows_after(self._csv(name), step)
+            if kept := _drop_rows_after(self._csv(name), step):
+                self.columns[name] = kept[0]
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Write a row of training.csv."""
@@ -48,29 +53,30 @@ class TrainingLog:
         """Write a row of validation.csv, and a picture of what was predicted."""
         self._row("validation", step, outcome.scores)
         if outcome.rows:
-            pictures = self.folder / "pictures"
-            pictures.mkdir(exist_ok=True)
+            pictures = make_folder(self.folder / "pictures")
             save_grid(pictures / f"{step:07d}.png", outcome.rows, outcome.captions, scale=2)
 
     def close(self) -> None:
         """Close TensorBoard's file, if there is one."""
         if self.board is not None:
-            self.board.close()
+            with output_errors(self.folder / "tensorboard"):
+                self.board.close()
 
     def _csv(self, name: str) -> Path:
         return self.folder / f"{name}.csv"
 
     def _row(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        path = self._csv(name)
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        rows = []
+        if name not in self.columns:
+            self.columns[name] = ["step", *values]
+            rows.append(self.columns[name])
+        texts = {"step": str(step), **{k: f"{value:.6g}" for k, value in values.items()}}
+        rows.append([texts.get(column, "") for column in self.columns[name]])
+        _append(self._csv(name), rows)
         if self.board is not None:
-            for key, value in values.items():
-                self.board.add_scalar(f"{name}/{key}", value, step)
+            with output_errors(self.folder / "tensorboard"):
+                for key, value in values.items():
+                    self.board.add_scalar(f"{name}/{key}", value, step)
 
 
 def _tensorboard(folder: Path) -> _Board | None:
@@ -78,15 +84,36 @@ def _tensorboard(folder: Path) -> _Board | None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    board: _Board = SummaryWriter(str(folder))
+    with output_errors(folder):
+        board: _Board = SummaryWriter(str(folder))
     return board
 
 
-def _drop_rows_after(path: Path, step: int) -> None:
+def _append(path: Path, rows: list[list[str]]) -> None:
+    """Add rows to a CSV; where they do not fit on the disk, none of them, and not a part of one."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    with output_errors(path), path.open("ab", buffering=0) as file:
+        size, content = file.tell(), text.getvalue().encode()
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def _drop_rows_after(path: Path, step: int) -> list[list[str]]:
+    """Rewrite a CSV without later rows, and without one that a power cut left half-written."""
     if not path.exists():
-        return
+        return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    kept = [*rows[:1], *(row for row in rows[1:] if int(row[0]) <= step)]
+        rows = list(csv.reader(line for line in file if line.endswith("\n")))
+    kept = [
+        row
+        for number, row in enumerate(rows)
+        if not number or (len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step)
+    ]
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(kept)
+    return kept

@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from medtrans.config.schema import StageConfig
-from medtrans.diffusion import generator
 from medtrans.errors import TrainingError
+from medtrans.system.atomic import make_folder
+from medtrans.system.devices import lacks_memory
 from medtrans.system.progress import track
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
     BEST,
-    LAST,
     State,
     Weights,
     averaged,
+    has_checkpoint,
     load_checkpoint,
     read_tensors,
     save_checkpoint,
     save_weights,
 )
-from medtrans.training.data import ROW, Batch, batches
+from medtrans.training.data import ROW, Batch, batches, readers_errors
 from medtrans.training.log import TrainingLog
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
-from medtrans.training.validation import validate
+from medtrans.training.step import learning_rate, train_step
+from medtrans.training.validation import Outcome, validate
 
 _LOG_EVERY = 10  # steps
 
@@ -46,9 +47,10 @@ class Execution:
         With the step, decides all randomness.
     device : device
     stop : StopSignal
-        Checked after every step; when set, the state is saved and `stop.raise_if_set` raises.
+        Active during a stage, and checked after every step; when set, the state is saved and
+        `stop.raise_if_set` raises.
     resume : bool
-        Go on from last.pt where there is one.
+        Go on from the last checkpoint where there is one.
     group : Group
         The processes that train together; only the first writes and validates.
     """
@@ -67,7 +69,8 @@ def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     ----------
     stage : Stage
     folder : Path
-        Gets last.pt (the whole state), best.pt (averaged weights), logs and pictures.
+        Gets last.pt (the whole state) and previous.pt, best.pt (averaged weights), logs and
+        pictures.
     execution : Execution
 
     Returns
@@ -78,31 +81,48 @@ def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     Raises
     ------
     TrainingError
-        When the loss is not finite, or last.pt is damaged or of another recipe.
+        When the loss is again and again not finite, a step needs more memory than there is, or the
+        checkpoints are damaged or of another recipe.
     Interrupted
         When a signal came; the state is saved.
     """
+    with execution.stop, readers_errors():
+        state = _trained(stage, folder, execution)
+        with execution.group.leader_first():
+            weights = _result(folder, state)
+    if execution.group.world == 1:
+        execution.stop.raise_if_set(f"The {stage.name} stage is finished.")
+    return weights
+
+
+def _trained(stage: Stage, folder: Path, execution: Execution) -> State:
     config, group, stop = stage.config, execution.group, execution.stop
     state = _fresh_state(stage, execution.device)
-    if execution.resume and (folder / LAST).is_file():
-        load_checkpoint(folder / LAST, state)
-    group.wait()  # all have read last.pt before the first writes it anew
-    writer = _Writer(stage, state, folder) if group.leads else None
+    if execution.resume and has_checkpoint(folder):
+        load_checkpoint(folder, state)
+    group.wait()  # all have read the checkpoint before the first writes it anew
+    alone = group.world == 1
+    writer = _Writer(stage, state, folder, stop if alone else None) if group.leads else None
+    if writer is not None:
+        writer.validate()  # a signal may have come before
     with track(f"{stage.name} stage") as update:
         for batch in _stream(stage, state.step, execution):
-            loss, norm = _step(stage, state, batch, execution)
+            loss, norm = train_step(stage, state, batch, execution.seed, group)
             stopped = group.agree(stop.received)
             if writer is not None:
-                note = writer.step(loss, norm, last=stopped is not None)
-                update(state.step, config.iterations, f"loss {loss:.4f} {note}")
+                writer.log_step(loss, norm)
+                if stopped is None:
+                    writer.validate()
+                    stopped = stop.received if alone else None
+                writer.save(last=stopped is not None)
+                update(state.step, config.iterations, f"loss {loss:.4f} {writer.note}")
             if stopped is not None:
                 group.wait()  # torchrun ends all processes when the first of them leaves
                 stop.received = stopped
                 stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
     if writer is not None:
         writer.log.close()
-    with group.leader_first():
-        return _result(folder, state)
+    return state
 
 
 def _fresh_state(stage: Stage, device: torch.device) -> State:
@@ -114,7 +134,8 @@ def _fresh_state(stage: Stage, device: torch.device) -> State:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    return State(network, averaged(network, config.ema_decay), optimizer)
+    average = averaged(network, config.ema_decay)
+    return State(network, average, optimizer, parts=config.accumulate)
 
 
 def _stream(stage: Stage, first: int, execution: Execution) -> Iterator[Batch]:
@@ -125,70 +146,6 @@ def _stream(stage: Stage, first: int, execution: Execution) -> Iterator[Batch]:
     for batch in batches(stage.slices, steps, config.batch_size, group=group, pin=pin):
         moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         yield {**moved, ROW: rows}
-
-
-def _step(stage: Stage, state: State, batch: Batch, execution: Execution) -> tuple[float, float]:
-    """One optimiser step; returns the loss and the gradient's norm before clipping."""
-    config = stage.config
-    for settings in state.optimizer.param_groups:
-        settings["lr"] = _learning_rate(config, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    parts = _parts(batch, config.accumulate)
-    losses = [_backward(stage, state, part, execution.seed) for part in parts]
-    loss = execution.group.average(state.network, torch.stack(losses).sum())
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-    value = float(loss)
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"The loss of the {stage.name} stage became {value} at step {state.step}. Lower "
-            f"{stage.name}.learning_rate in the recipe (it is {config.learning_rate:g}), or set "
-            f'{stage.name}.precision = "fp32".'
-        )
-    state.optimizer.step()
-    state.average.update_parameters(state.network)
-    state.step += 1
-    return value, float(norm)
-
-
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
-    """Cut a batch into equal parts."""
-    for values in zip(*(value.chunk(count) for value in batch.values()), strict=True):
-        yield dict(zip(batch, values, strict=True))
-
-
-def _backward(stage: Stage, state: State, part: Batch, seed: int) -> Tensor:
-    """Add a part's share to the gradients; returns its share of the loss."""
-    config = stage.config
-    rng = generator(seed, stage.name, "step", state.step)
-    device_type = part["target"].device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        loss: Tensor = stage.loss(state.network, part, rng) / config.accumulate
-    torch.autograd.backward(loss)
-    return loss.detach()
-
-
-def _learning_rate(config: StageConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to `final_learning_rate` of the peak."""
-    warm = min(1.0, (step + 1) / max(config.warmup_iterations, 1))
-    cosine = 0.5 * (1 + math.cos(math.pi * min(step / config.iterations, 1.0)))
-    floor = config.final_learning_rate
-    return config.learning_rate * warm * (floor + (1 - floor) * cosine)
-
-
-def _validate(stage: Stage, state: State, folder: Path, log: TrainingLog) -> str:
-    """Score the averaged network on the val split; keep it when it is the best so far."""
-    network = state.average.module.eval()
-    device = next(network.parameters()).device
-    bf16 = stage.config.precision == "bf16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        outcome = validate(network, stage.validation, device)
-    network.train()
-    log.validation(state.step, outcome)
-    score = outcome.scores[stage.monitored]
-    if score > state.best_score:
-        state.best_score = score
-        save_weights(folder / BEST, network.state_dict())
-    return f"val {stage.monitored} {score:.2f} dB (best {state.best_score:.2f})"
 
 
 def _result(folder: Path, state: State) -> Weights:
@@ -203,27 +160,70 @@ def _due(step: int, every: int, total: int) -> bool:
 
 
 class _Writer:
-    """What one process does after each step: log, validation, checkpoint."""
+    """What one process does after each step: log, validation, checkpoint.
 
-    def __init__(self, stage: Stage, state: State, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.stage, self.state, self.folder = stage, state, folder
+    Parameters
+    ----------
+    stage : Stage
+    state : State
+    folder : Path
+    stop : StopSignal or None
+        What cuts a validation short; the step is validated when the stage is resumed.
+    """
+
+    def __init__(self, stage: Stage, state: State, folder: Path, stop: StopSignal | None) -> None:
+        make_folder(folder)
+        self.stage, self.state, self.folder, self.stop = stage, state, folder, stop
         self.log = TrainingLog(folder, state.step)
         self.meter = _Meter(stage.config.batch_size)
         self.note = ""
 
-    def step(self, loss: float, norm: float, *, last: bool) -> str:
-        """Write what is due, and the checkpoint if this step is the last; returns a note."""
-        config, done = self.stage.config, self.state.step
+    def log_step(self, loss: float, norm: float) -> None:
+        """Write a row of training.csv, when it is due."""
+        done = self.state.step
         self.meter.add(loss, norm)
         if done % _LOG_EVERY == 0:
-            self.log.training(done, self.meter.read(_learning_rate(config, done)))
-        validated = bool(self.stage.validation.examples)
-        if validated and _due(done, config.validate_every, config.iterations):
-            self.note = _validate(self.stage, self.state, self.folder, self.log)
+            self.log.training(done, self.meter.read(learning_rate(self.stage.config, done)))
+
+    def validate(self) -> None:
+        """Score the averaged network on the val split, when it is due; keep the best so far."""
+        stage, state = self.stage, self.state
+        due = _due(state.step, stage.config.validate_every, stage.config.iterations)
+        if not (due and stage.validation.examples) or state.validated == state.step:
+            return
+        network = state.average.module.eval()
+        device = next(network.parameters()).device
+        bf16 = stage.config.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            outcome = self._outcome(network, device)
+        network.train()
+        if outcome is None:
+            return
+        state.validated = state.step
+        self.log.validation(state.step, outcome)
+        score = outcome.scores[stage.monitored]
+        if score > state.best_score:
+            state.best_score = score
+            save_weights(self.folder / BEST, network.state_dict())
+        best = f"(best {state.best_score:.2f})"
+        self.note = f"val {stage.monitored} {score:.2f} dB {best}"
+
+    def _outcome(self, network: nn.Module, device: torch.device) -> Outcome | None:
+        try:
+            return validate(network, self.stage.validation, device, self.stop)
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+        raise TrainingError(
+            f"Validation of the {self.stage.name} stage needs more memory than there is: it "
+            "translates slices whole. Crop the val volumes, or train where there is more memory."
+        )
+
+    def save(self, *, last: bool) -> None:
+        """Write the checkpoint, when it is due or this step is the last."""
+        config, done = self.stage.config, self.state.step
         if _due(done, config.checkpoint_every, config.iterations) or last:
-            save_checkpoint(self.folder / LAST, self.state)
-        return self.note
+            save_checkpoint(self.folder, self.state)
 
 
 class _Meter:
@@ -234,17 +234,21 @@ class _Meter:
         self._clear()
 
     def add(self, loss: float, norm: float) -> None:
-        self.losses.append(loss)
-        self.norms.append(norm)
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.losses.append(loss)
+            self.norms.append(norm)
+        else:
+            self.skipped += 1
 
     def read(self, learning_rate: float) -> dict[str, float]:
         seconds = time.monotonic() - self.start
         count = len(self.losses)
         values = {
-            "loss": sum(self.losses) / count,
-            "gradient_norm": sum(self.norms) / count,
+            "loss": sum(self.losses) / count if count else math.nan,
+            "gradient_norm": sum(self.norms) / count if count else math.nan,
             "learning_rate": learning_rate,
-            "slices_per_second": count * self.batch_size / seconds,
+            "slices_per_second": (count + self.skipped) * self.batch_size / seconds,
+            "skipped": float(self.skipped),
         }
         self._clear()
         return values
@@ -252,4 +256,5 @@ class _Meter:
     def _clear(self) -> None:
         self.losses: list[float] = []
         self.norms: list[float] = []
+        self.skipped = 0
         self.start = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from medtrans.system.progress import be_silent, say
@@ -13,7 +14,7 @@ from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.packaging import save_model
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.plan import TrainingPlan
-from medtrans.training.run_folder import claim, goes_on, write_recipe
+from medtrans.training.run_folder import claimed, goes_on, write_recipe
 from medtrans.training.setup import TrainingSetup, set_up
 from medtrans.training.stages import Stage
 
@@ -21,8 +22,9 @@ from medtrans.training.stages import Stage
 def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     """Train the plan's stages.
 
-    Ctrl-C saves and stops; the same plan with `resume` goes on, and ends with the same weights,
-    bit for bit on the same machine, as a run that was never stopped. Several processes call it
+    Ctrl-C and SIGTERM save and stop a stage, and act at once between the stages, where nothing is
+    lost; the same plan with `resume` goes on, and ends with the same weights, bit for bit on the
+    same machine, as a run that was never stopped. Several processes call it
     with the same plan; the first of them writes.
 
     Parameters
@@ -39,25 +41,31 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     Raises
     ------
     MedtransError
-        What `set_up`, `claim` and `fit` raise, and a `FileError` for a volume that cannot be
+        What `set_up`, `claimed` and `fit` raise, and a `FileError` for a volume that cannot be
         prepared.
     """
     if not group.leads:
         be_silent()
     setup = set_up(plan, group)
-    with group.leader_first():
-        if group.leads:
-            claim(setup.plan, setup.settings)
-        setup = _with_sigma_chosen(setup)
-    # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
-    with StopSignal(patient=group.world > 1) as stop:
-        execution = Execution(plan.seed, setup.device, stop, plan.resume, group)
-        noise = _noise_weights(setup, execution)
-        if plan.stages == "noise":
-            return plan.stage_folder("noise")
+    with ExitStack() as claims:
         with group.leader_first():
-            stage = assembled_residual_stage(setup, noise)
-        residual = _fit(stage, plan, execution)
+            if group.leads:
+                claims.enter_context(claimed(setup.plan, setup.settings))
+            setup = _with_sigma_chosen(setup)
+        return _trained(setup)
+
+
+def _trained(setup: TrainingSetup) -> Path:
+    plan, group = setup.plan, setup.group
+    # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
+    stop = StopSignal(patient=group.world > 1)
+    execution = Execution(plan.seed, setup.device, stop, plan.resume, group)
+    noise = _noise_weights(setup, execution)
+    if plan.stages == "noise":
+        return plan.stage_folder("noise")
+    with group.leader_first():
+        stage = assembled_residual_stage(setup, noise)
+    residual = _fit(stage, plan, execution)
     if group.leads:
         save_model(setup, noise, residual)
     return plan.model_folder

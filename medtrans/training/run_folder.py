@@ -7,16 +7,18 @@ holds what the noise stage was trained by, which whoever takes it over has to kn
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
 from medtrans.errors import OutputError, TrainingError
-from medtrans.system.atomic import make_folder, replacing
+from medtrans.system.atomic import make_folder, remove_leftovers, replacing
+from medtrans.system.locks import only_one_in
 from medtrans.system.progress import say
-from medtrans.training.checkpoint import LAST
+from medtrans.training.checkpoint import has_checkpoint
 from medtrans.training.plan import TrainingPlan
 
 _RUN = "run.json"
@@ -26,8 +28,9 @@ Settings = Mapping[str, object]
 """What a run is started with, as run.json has it."""
 
 
-def claim(plan: TrainingPlan, settings: Settings) -> None:
-    """Make the run's folder, unless it is this very run that goes on.
+@contextmanager
+def claimed(plan: TrainingPlan, settings: Settings) -> Iterator[None]:
+    """Make the run's folder, unless it is this very run that goes on, and keep others out of it.
 
     Parameters
     ----------
@@ -40,13 +43,18 @@ def claim(plan: TrainingPlan, settings: Settings) -> None:
     TrainingError
         When the folder's run was started with other settings, or does not say with which.
     OutputError
-        When the folder holds a run that is not resumed, or cannot be made.
+        When the folder holds a run that is not resumed, another process trains in it, or it cannot
+        be made.
     """
-    if goes_on(plan, settings):
-        return
-    if plan.resume:
-        say(f"There is no run in {plan.out} to go on with: one starts there.")
-    _write(make_folder(plan.out) / _RUN, settings)
+    goes_on(plan, settings)  # refuses before a folder is made
+    with only_one_in(make_folder(plan.out), "training"):
+        for folder in (plan.out, plan.out / "cache", *map(plan.stage_folder, plan.trained)):
+            remove_leftovers(folder)
+        if not goes_on(plan, settings):
+            if plan.resume:
+                say(f"There is no run in {plan.out} to go on with: one starts there.")
+            _write(plan.out / _RUN, settings)
+        yield
 
 
 def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
@@ -74,7 +82,7 @@ def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
                 "was started with, or train into a new folder."
             )
         return True
-    if any((plan.stage_folder(stage) / LAST).exists() for stage in plan.trained):
+    if any(has_checkpoint(plan.stage_folder(stage)) for stage in plan.trained):
         raise OutputError(
             f"{plan.out} already holds a run. Add --resume to go on with it, or name a new folder."
         )
@@ -83,8 +91,7 @@ def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
 
 def write_recipe(stage: Path, pipeline: Pipeline) -> None:
     """Write what the stage in a folder is trained by; sigma is a number by then."""
-    stage.mkdir(parents=True, exist_ok=True)
-    _write(stage / _RECIPE, pipeline.model_dump(mode="json"))
+    _write(make_folder(stage) / _RECIPE, pipeline.model_dump(mode="json"))
 
 
 def read_recipe(stage: Path) -> Pipeline:

@@ -17,6 +17,7 @@ from medtrans.diffusion import Schedule, Stages, Steps, add_noise, middle, slice
 from medtrans.evaluate.metrics import linear_fit, psnr, similarity
 from medtrans.networks.binding import denoiser, residual_predictor
 from medtrans.preprocessing.foreground import dilate
+from medtrans.system.signals import StopSignal
 from medtrans.training.data import Example
 from medtrans.volumes.voxels import Mask, Voxels
 
@@ -90,7 +91,12 @@ class Outcome:
     captions: list[str] = field(default_factory=list)
 
 
-def validate(network: nn.Module, validation: Validation, device: torch.device) -> Outcome:
+def validate(
+    network: nn.Module,
+    validation: Validation,
+    device: torch.device,
+    stop: StopSignal | None = None,
+) -> Outcome | None:
     """Score what is predicted of every val subject's slices.
 
     Parameters
@@ -101,16 +107,24 @@ def validate(network: nn.Module, validation: Validation, device: torch.device) -
         With at least one example.
     device : device
         Where the network is.
+    stop : StopSignal, optional
+        Looked at after every few slices.
+
+    Returns
+    -------
+    Outcome or None
+        None when `stop` is set before the end.
     """
     outcome = Outcome({})
     totals: dict[str, list[float]] = {}
     for example in validation.examples:
         reach_mm = validation.volume.reach_mm(masked=example.lead.masked)
         spacing_mm = example.lead.in_plane_mm
-        results = [
-            _predicted(network, validation, batch, reach_mm, spacing_mm)
-            for batch in _batches(example, validation, device)
-        ]
+        results = []
+        for batch in _batches(example, validation, device):
+            if stop is not None and stop.is_set:
+                return None
+            results.append(_predicted(network, validation, batch, reach_mm, spacing_mm))
         for name in results[0].images:
             images = np.concatenate([result.images[name] for result in results])
             truth = np.concatenate([r.batch.target.cpu().numpy()[:, 0] for r in results])

@@ -13,7 +13,7 @@ Read from the top down:
    tolerance).
 
 Beside them, ``images`` takes and gives images of other libraries, and ``describe`` is what
-``medtrans info`` says of a file.
+``medtrans info`` says of a file, and ``parts`` lists the files of a volume.
 
 Importing this package imports no imaging library; reading or writing a file does.
 """

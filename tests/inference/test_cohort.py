@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,19 +126,30 @@ class TestTranslate:
         self, translator: Translator, heads: list[Path], tmp_path: Path
     ) -> None:
         heads[0].write_text("not an image")
-        jobs = jobs_from_inputs(heads, tmp_path / "out")
+        out, told = tmp_path / "out", list[tuple[Path, Any]]()
         results = translate_cohort(
-            translator, jobs, Settings(), strict=False, on_done=lambda *_: None
+            translator,
+            jobs_from_inputs(heads, out),
+            Settings(),
+            strict=False,
+            on_done=lambda job, result: told.append((job.path, result)),
         )
         assert isinstance(results[0], UnreadableFileError)
-        assert results[1].outputs[0].is_file()
+        assert "a.nii.gz" in str(results[0])
+        assert told == list(zip(heads, results, strict=True))
+        assert results[1].outputs[0] == out / "b_t2-synthetic.nii.gz"
+        assert sorted(path.name[:2] for path in out.iterdir()) == ["b_", "b_"]
 
-    def test_strict_stops(self, translator: Translator, heads: list[Path], tmp_path: Path) -> None:
-        heads[0].write_text("not an image")
-        jobs = jobs_from_inputs(heads, tmp_path / "out")
-        with pytest.raises(UnreadableFileError):
+    def test_strict_stops_at_the_first_failure(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        """The volume before it is kept, the one after it is not begun."""
+        bad = tmp_path / "bad.nii.gz"
+        bad.write_text("not an image")
+        jobs = jobs_from_inputs([heads[0], bad, heads[1]], tmp_path / "out")
+        with pytest.raises(UnreadableFileError, match=r"bad\.nii\.gz"):
             translate_cohort(translator, jobs, Settings(), strict=True, on_done=lambda *_: None)
-        assert list((tmp_path / "out").iterdir()) == []
+        assert sorted(path.name[:2] for path in (tmp_path / "out").iterdir()) == ["a_", "a_"]
 
     def test_stopping_is_not_a_failure_of_one_volume(
         self, translator: Translator, heads: list[Path], tmp_path: Path
@@ -156,6 +168,32 @@ class TestTranslate:
                 on_slices=stop,
             )
         assert list((tmp_path / "out").iterdir()) == []
+
+    def test_a_second_one_into_the_same_folder_is_told_who_is_there(
+        self, translator: Translator, cohort: Path, tmp_path: Path
+    ) -> None:
+        """A manifest's volumes go to folders of their own; what they have in common counts."""
+        jobs = jobs_from_manifest(cohort, "t1", tmp_path / "out")
+        caught: list[OutputError] = []
+
+        def another(*_: object) -> None:
+            with pytest.raises(OutputError, match=rf"another translation .*process {os.getpid()}"):
+                translate_cohort(
+                    translator, jobs[1:], Settings(), strict=True, on_done=lambda *_: None
+                )
+            caught.append(OutputError())
+
+        translate_cohort(translator, jobs, Settings(), strict=True, on_done=another)
+        assert len(caught) == len(jobs)
+        assert not list(tmp_path.rglob(".*"))
+
+    def test_volumes_beside_their_inputs_need_no_common_folder(
+        self, translator: Translator, heads: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        jobs = jobs_from_inputs(heads, None)
+        done = translate_cohort(translator, jobs, Settings(), strict=True, on_done=lambda *_: None)
+        assert len(done) == 2
 
     def test_same_names_do_not_overwrite_each_other(self, tmp_path: Path) -> None:
         paths = []

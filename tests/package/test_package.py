@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import pickle
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from medtrans.package.folder import find_package, read_metadata
 from medtrans.package.store import TrainedModel, load_package, save_package
 from medtrans.preprocessing.intensity import Profile
 from tests import helpers
+from tests.faults.kills import kills
 
 METADATA = Path("configs") / "metadata.json"
 WEIGHTS = Path("models") / "model.safetensors"
@@ -94,6 +96,48 @@ class TestRoundTrip:
     def test_a_card_says_it_is_synthetic(self, package: Path) -> None:
         assert "synthetic" in (package / "docs" / "README.md").read_text()
 
+    def test_weights_beyond_float16_keep_their_value(
+        self, tmp_path: Path, pipeline: Pipeline
+    ) -> None:
+        model = trained(pipeline, 1e5)
+        save_package(tmp_path / "m", model)
+        stored = load_package(tmp_path / "m").residual.state_dict()
+        name = first_weight(model)
+        assert torch.equal(stored[name], model.residual[name])
+        types = {value.dtype for value in load_file(tmp_path / "m" / WEIGHTS).values()}
+        assert types == {torch.float16, torch.float32}
+
+    def test_a_kill_while_it_is_replaced_leaves_a_whole_package(
+        self, package: Path, pipeline: Pipeline
+    ) -> None:
+        before = load_package(package).sha256
+        left = set()
+        for _ in kills(lambda: save_package(package, trained(pipeline, 0.5)), step=7):
+            left.add(helpers.digest(package / WEIGHTS))
+            assert len(list(helpers.files_below(package))) == 10
+        after = load_package(package).sha256
+        assert before != after
+        assert left == {before, after}
+
+
+def trained(pipeline: Pipeline, value: float) -> TrainedModel:
+    """A model whose residual network has `value` among its weights."""
+    weights = helpers.randomise(residual_network(pipeline, 0), 3).state_dict()
+    first = next(iter(weights.values()))
+    first[(0,) * first.ndim] = value
+    return TrainedModel(
+        pipeline=pipeline,
+        profiles={"t2": Profile(0, 1000)},
+        residual=weights,
+        noise=None,
+        masked_background=True,
+        training={"seed": 7},
+    )
+
+
+def first_weight(model: TrainedModel) -> str:
+    return next(iter(model.residual))
+
 
 class TestTasks:
     def test_default_is_t1_to_t2_where_there_is_one(self, tmp_path: Path) -> None:
@@ -111,6 +155,25 @@ class TestTasks:
     def test_another_task_is_refused(self, random_model: Path) -> None:
         with pytest.raises(PackageError, match=r"not trained for t2-to-t1; it does t1-to-t2"):
             load_package(random_model).task("t2-to-t1")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+class TestWeightsThatAreNotFinite:
+    def test_are_not_saved(self, package: Path, pipeline: Pipeline, value: float) -> None:
+        before = {path: helpers.digest(path) for path in helpers.files_below(package)}
+        model = trained(pipeline, value)
+        with pytest.raises(PackageError, match=rf"residual\.{first_weight(model)}.* not finite"):
+            save_package(package, model)
+        assert {path: helpers.digest(path) for path in helpers.files_below(package)} == before
+
+    def test_are_not_loaded(self, package: Path, value: float) -> None:
+        tensors = load_file(package / WEIGHTS)
+        name = next(key for key in tensors if key.startswith("noise."))
+        tensors[name].view(-1)[-1] = value
+        save_file(tensors, package / "other")
+        replace_weights(package, (package / "other").read_bytes())
+        with pytest.raises(PackageError, match=rf"model\.safetensors.*{name}.* not finite"):
+            load_package(package)
 
 
 class TestDamage:

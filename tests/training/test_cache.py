@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry, Manifest
+from medtrans.errors import OutputError, UnreadableFileError
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.slices import cut, neighbours, plan_slices
 from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.volumes import read_volume
 from tests import helpers
+from tests.volumes import builders
 
 
 @pytest.fixture
@@ -72,6 +78,32 @@ class TestPatch:
             tracemalloc.stop()
         assert patch.shape == (3, 32, 32)
         assert peak < 300_000  # bytes; one slice has a million
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[int]:
+    """Let this process open 160 files in all: what macOS allows, 256, less a host's own."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (160, before[1]))
+    yield 160
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+class TestManyVolumes:
+    def test_more_of_them_than_a_process_may_have_open(
+        self, tmp_path: Path, few_open_files: int
+    ) -> None:
+        shape = (1, 2, 2)
+        affine = tuple(map(tuple, np.eye(4).tolist()))
+        np.save(tmp_path / "0.npy", np.zeros(shape, np.float32))
+        whole = (tmp_path / "0.npy").read_bytes()
+        for number in range(3000):
+            path = tmp_path / f"{number}.npy"
+            path.write_bytes(whole[:-4] + np.float32(number).tobytes())
+            volume = CachedVolume(
+                path, shape, ((0, 2), (0, 2)), (0,), Profile(0, 1), affine, 2, True
+            )
+            assert volume.patch(0, (1, 1), (1, 1), 0).item() == number
 
 
 class TestFacts:
@@ -174,24 +206,89 @@ class TestFolder:
     def test_a_changed_input_is_prepared_anew(
         self, tmp_path: Path, pipeline: Pipeline, own_entry: Entry
     ) -> None:
+        """One voxel differs, the file's size does not; the clock has ticked."""
         cache = VolumeCache(tmp_path / "cache", pipeline)
-        cache.get(own_entry)
-        later = own_entry.path.stat().st_mtime_ns + 1_000_000_000
-        os.utime(own_entry.path, ns=(later, later))
+        before = np.load(cache.get(own_entry).path)
+        image, affine = helpers.head()
+        image[12, 14, 10] += 50
+        later(own_entry.path, lambda: helpers.write_nifti(own_entry.path, image, affine))
         assert not cache.has(own_entry)
+        assert not np.array_equal(np.load(cache.get(own_entry).path), before)
 
-    def test_an_interrupted_preparation_is_made_again(
-        self, tmp_path: Path, pipeline: Pipeline, entry: Entry
+    @pytest.mark.parametrize("kind", ["mhd", "nhdr", "hdr", "img", "dicom"])
+    def test_a_changed_part_of_an_input_is_prepared_anew(
+        self, tmp_path: Path, pipeline: Pipeline, kind: str
     ) -> None:
-        """The index is written last: voxels without it do not count."""
+        entry, voxels = in_parts(tmp_path, kind)
+        cache = VolumeCache(tmp_path / "cache", pipeline)
+        before = np.load(cache.get(entry).path)
+        again = VolumeCache(tmp_path / "cache", pipeline)
+        assert again.has(entry)
+        content = voxels.read_bytes()
+        half = 20 if kind == "dicom" else len(content) // 2  # a DICOM file ends with its voxels
+        changed = content[: -2 * half] + content[-half:] + content[-2 * half : -half]
+        later(voxels, lambda: voxels.write_bytes(changed))
+        assert not cache.has(entry)
+        assert not np.array_equal(np.load(cache.get(entry).path), before)
+
+    def test_an_input_that_is_gone_is_named(
+        self, tmp_path: Path, pipeline: Pipeline, own_entry: Entry
+    ) -> None:
+        cache = VolumeCache(tmp_path / "cache", pipeline)
+        own_entry.path.unlink()
+        for ask in (cache.has, cache.get):
+            with pytest.raises(UnreadableFileError, match=r"t1\.nii\.gz.*no such file"):
+                ask(own_entry)
+
+    def test_an_index_is_written_after_its_voxels(
+        self, tmp_path: Path, pipeline: Pipeline, entry: Entry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        cache = VolumeCache(tmp_path, pipeline)
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "save", fails)
+            with pytest.raises(OutputError, match="No space left"):
+                cache.get(entry)
+        assert not cache.has(entry)
+        assert list(tmp_path.iterdir()) == []
+        assert cache.get(entry).path.is_file()
+
+    @pytest.mark.parametrize("gone", [".json", ".npy"])
+    def test_a_volume_of_which_a_part_is_gone_is_made_again(
+        self, tmp_path: Path, pipeline: Pipeline, entry: Entry, gone: str
+    ) -> None:
         cache = VolumeCache(tmp_path, pipeline)
         first = cache.get(entry)
-        first.path.with_suffix(".json").unlink()
-        first.path.write_bytes(b"half")
-        again = cache.get(entry)
-        assert np.load(again.path).shape == first.shape
+        whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        first.path.with_suffix(gone).unlink()
+        assert not cache.has(entry)
+        assert cache.get(entry) == first
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == whole
 
     def test_index_is_plain_json(self, tmp_path: Path, pipeline: Pipeline, entry: Entry) -> None:
         cached = VolumeCache(tmp_path, pipeline).get(entry)
         index = json.loads(cached.path.with_suffix(".json").read_text())
         assert index["shape"] == list(cached.shape)
+
+
+def later(path: Path, change: Callable[[], object]) -> None:
+    """Change a file as a person does who works a second after it was last written."""
+    stamp = path.stat().st_mtime_ns + 1_000_000_000
+    change()
+    os.utime(path, ns=(stamp, stamp))
+
+
+def in_parts(folder: Path, kind: str) -> tuple[Entry, Path]:
+    """Write a head in several files; returns its entry, and the file with voxels of it."""
+    image, affine = helpers.head()
+    if kind == "dicom":
+        series = builders.dicom_series(folder / "series")
+        return Entry("s", "", "t1", series, "train"), series / "003.dcm"
+    path = folder / f"t1.{kind}"
+    if kind in ("hdr", "img"):
+        nib.Nifti1Pair(image.astype(np.float32), affine).to_filename(path)
+        return Entry("s", "", "t1", path, "train"), folder / "t1.img"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(image.T.astype(np.float32)), str(path))
+    return Entry("s", "", "t1", path, "train"), folder / "t1.raw"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +17,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medtrans.config.schema import Pipeline
+from medtrans.errors import TrainingError, UnreadableFileError
 from medtrans.preprocessing.intensity import Profile
+from medtrans.training import data
 from medtrans.training.augment import Augmentation, bias_field, resampled, tone_curve
 from medtrans.training.cache import CachedVolume
 from medtrans.training.data import (
@@ -22,6 +28,7 @@ from medtrans.training.data import (
     _random_corner,
     batches,
     pair_example,
+    readers_errors,
     target_example,
 )
 from medtrans.training.stages import noise_stage, residual_stage
@@ -328,3 +335,57 @@ class TestStages:
         assert residual_stage(pipeline, pairs, 0).monitored == "fidelity_psnr_fit"
         ct = helpers.tiny_pipeline("mr-to-ct")
         assert residual_stage(ct, pairs, 0).monitored == "fidelity_psnr"
+
+
+class TestReaders:
+    """What becomes of the processes that read ahead is told in a sentence."""
+
+    def test_one_that_is_killed(self, cached: Cached, pipeline: Pipeline) -> None:
+        """As the system does where memory or /dev/shm is short."""
+        slices = paired(cached, pipeline)
+        [(axis, augmentation)] = slices.augmentations.items()
+
+        def killed(read: Any, seed: int) -> Any:
+            if torch.utils.data.get_worker_info() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return augmentation(read, seed)
+
+        slices.augmentations = {axis: killed}  # type: ignore[dict-item]
+        with (
+            pytest.raises(TrainingError, match=r"has died: [^.]*\. Memory .*--shm-size") as caught,
+            readers_errors(),
+        ):
+            list(batches(slices, range(4), 2))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_volume_that_is_gone_or_damaged_is_named(self, tmp_path: Path, workers: int) -> None:
+        recipe = helpers.tiny_pipeline()
+        for spoil in (Path.unlink, lambda path: path.write_bytes(b"no array")):
+            volume = numbered(tmp_path, (3, 4))
+            slices = RandomSlices([target_example(volume, 0)], recipe, "noise", 0)
+            spoil(volume.path)
+            expected = rf"^{volume.path}: the prepared volume is gone, damaged .*--resume.*again\.$"
+            with pytest.raises(UnreadableFileError, match=expected), readers_errors():
+                list(batches(slices, range(2), 2, workers))
+
+    def test_shared_memory_that_is_too_small_is_not_used(
+        self, cached: Cached, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        slices = paired(cached, pipeline)
+        wanted = list(batches(slices, range(2), 2))
+        assert capsys.readouterr().err == ""
+        # A patch has 16 x 16 pixels in five planes, a batch two of them; six batches may wait.
+        free = 16 * 16 * (2 * pipeline.slices.context + 2) * 4 * 2 * 6 - 1
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=free))
+        monkeypatch.setattr(data, "_quiet_worker", None)  # no process may be started
+        read = list(batches(slices, range(2), 2))
+        assert all(same(a, b) for a, b in zip(read, wanted, strict=True))
+        assert "/dev/shm is too small" in capsys.readouterr().err
+
+    def test_an_error_of_ours_stays_as_it_is(self) -> None:
+        with pytest.raises(RuntimeError, match="shapes"), readers_errors():
+            raise RuntimeError("shapes")
+        with pytest.raises(TrainingError, match=r"^a sentence$"), readers_errors():
+            raise TrainingError("a sentence")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import csv
 import math
+import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,21 +20,26 @@ import torch
 from torch import Tensor, nn
 
 from medtrans.errors import Interrupted, Terminated, TrainingError
+from medtrans.system.atomic import remove_leftovers
 from medtrans.system.signals import StopSignal
+from medtrans.training import loop
 from medtrans.training.cache import CachedVolume
 from medtrans.training.checkpoint import (
     State,
     averaged,
+    has_checkpoint,
     load_checkpoint,
     read_tensors,
     save_checkpoint,
 )
-from medtrans.training.data import StageExamples, pair_example, target_example
+from medtrans.training.data import StageExamples, batches, pair_example, target_example
 from medtrans.training.log import TrainingLog
-from medtrans.training.loop import Execution, _learning_rate, fit
+from medtrans.training.loop import Execution, fit
 from medtrans.training.stages import Stage, noise_stage, residual_stage
+from medtrans.training.step import learning_rate
 from medtrans.training.validation import Outcome
 from tests import helpers
+from tests.faults.kills import kills
 
 Cached = dict[str, dict[str, CachedVolume]]
 CPU = torch.device("cpu")
@@ -104,19 +111,19 @@ class TestLearningRate:
     ).noise
 
     def test_warms_up_linearly(self) -> None:
-        assert _learning_rate(self.config, 0) == pytest.approx(1e-4)
-        assert _learning_rate(self.config, 4) == pytest.approx(5e-4, rel=0.01)
-        assert _learning_rate(self.config, 9) == pytest.approx(1e-3, rel=0.03)
+        assert learning_rate(self.config, 0) == pytest.approx(1e-4)
+        assert learning_rate(self.config, 4) == pytest.approx(5e-4, rel=0.01)
+        assert learning_rate(self.config, 9) == pytest.approx(1e-3, rel=0.03)
 
     def test_falls_to_its_floor(self) -> None:
-        rates = [_learning_rate(self.config, step) for step in range(10, 101)]
+        rates = [learning_rate(self.config, step) for step in range(10, 101)]
         assert rates == sorted(rates, reverse=True)
         assert rates[-1] == pytest.approx(1e-4)
-        assert _learning_rate(self.config, 50) == pytest.approx(1e-3 * 0.55)
+        assert learning_rate(self.config, 50) == pytest.approx(1e-3 * 0.55)
 
     def test_no_warm_up(self) -> None:
         config = self.config.model_copy(update={"warmup_iterations": 0})
-        assert _learning_rate(config, 0) == 1e-3
+        assert learning_rate(config, 0) == 1e-3
 
 
 class TestAverage:
@@ -168,7 +175,7 @@ class TestFit:
             stage = make_stage(iterations=3, validate_every=1, ema_decay=0.0)
             stop = StopSignal()
             if iterations == 2:
-                stage = stopping(stage, stop, 2)
+                stage = stopping(stage, stop, 3)
                 with pytest.raises(Interrupted):
                     run(stage, tmp_path / "two", stop=stop)
                 kept.append(read_tensors(tmp_path / "two" / "best.pt"))
@@ -238,21 +245,121 @@ class TestFit:
         for end in ends[1:]:
             assert all(torch.allclose(end[k], ends[0][k], rtol=0, atol=1e-5) for k in end)
 
-    @pytest.mark.parametrize("value", [math.nan, math.inf])
-    def test_a_loss_that_is_not_finite_stops_with_advice(
+
+def spoiling(stage: Stage, steps: set[int], value: float) -> Stage:
+    """The same stage, whose loss is multiplied by `value` in some steps (from 0)."""
+    calls = 0
+
+    def loss(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return stage.loss(network, batch, rng) * (value if calls - 1 in steps else 1.0)
+
+    return replace(stage, loss=loss)
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+    def test_a_step_without_a_finite_loss_or_gradient_is_left_out_and_counted(
         self, make_stage: Any, tmp_path: Path, value: float
     ) -> None:
-        stage = make_stage(iterations=4, checkpoint_every=1)
-        original, count = stage.loss, 0
+        """With 1e38 the loss is finite, and the gradient's norm is not."""
+        ends = []
+        for spoilt in ({2}, {2, 3}):
+            stage = make_stage(False, iterations=10, ema_decay=0.0)
+            folder = tmp_path / str(len(spoilt))
+            run(spoiling(stage, spoilt, value), folder)
+            ends.append(read_tensors(folder / "last.pt"))
+            assert (ends[-1]["skipped"], ends[-1]["step"]) == (len(spoilt), 10)
+            [row] = rows(folder / "training.csv")
+            assert float(row["skipped"]) == len(spoilt)
+            assert all(math.isfinite(float(number)) for number in row.values())
+        for end in ends:
+            assert all(w.isfinite().all() for w in end["average"].values())
+        assert not equal(ends[0]["network"], ends[1]["network"])
 
-        def broken(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
-            nonlocal count
-            count += 1
-            return original(network, batch, rng) * (value if count == 3 else 1.0)
+    def test_no_weight_changes(self, make_stage: Any, tmp_path: Path) -> None:
+        stage = make_stage(False, iterations=2)
+        before = copy.deepcopy(stage.network.state_dict())
+        run(spoiling(stage, {0, 1}, math.nan), tmp_path)
+        assert equal(before, read_tensors(tmp_path / "last.pt")["network"])
 
-        with pytest.raises(TrainingError, match=r"step 2.*noise.learning_rate.*fp32"):
-            run(replace(stage, loss=broken), tmp_path)
-        assert read_tensors(tmp_path / "last.pt")["step"] == 2
+    def test_one_after_the_other_stops_with_advice(self, make_stage: Any, tmp_path: Path) -> None:
+        stage = make_stage(False, iterations=30, checkpoint_every=1)
+        with pytest.raises(TrainingError, match=r"step 12.*10 in all.*noise.learning_rate.*fp32"):
+            run(spoiling(stage, set(range(3, 30)), math.nan), tmp_path)
+        assert read_tensors(tmp_path / "last.pt")["step"] == 12
+
+    def test_resuming_goes_on_counting(self, make_stage: Any, tmp_path: Path) -> None:
+        stop = StopSignal()
+        stage = spoiling(make_stage(False, iterations=30), set(range(30)), math.nan)
+        with pytest.raises(Interrupted):
+            run(stopping(stage, stop, 5), tmp_path, stop=stop)
+        stage = spoiling(make_stage(False, iterations=30), set(range(30)), math.nan)
+        with pytest.raises(TrainingError, match=r"step 9.*10 in all"):
+            run(stage, tmp_path, resume=True)
+
+    def test_one_in_twenty_is_borne(self, make_stage: Any, tmp_path: Path) -> None:
+        config = make_stage(False, iterations=60, batch_size=1, patch=[8, 8])
+        run(spoiling(config, set(range(0, 60, 20)), math.nan), tmp_path)
+        assert read_tensors(tmp_path / "last.pt")["skipped"] == 3
+
+
+def needing(stage: Stage, most: int, error: Exception) -> Stage:
+    """The same stage, whose loss has memory for so many rows at a time."""
+
+    def loss(network: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
+        if len(batch["target"]) > most:
+            raise error
+        return stage.loss(network, batch, rng)
+
+    return replace(stage, loss=loss)
+
+
+NO_MEMORY = [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()]
+
+
+class TestNoMemory:
+    @pytest.mark.parametrize("error", NO_MEMORY)
+    def test_batches_are_cut_smaller_from_then_on(
+        self, make_stage: Any, tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        seen = seen_sizes(make_stage(False, iterations=2, batch_size=6))
+        run(needing(seen.stage, 2, error), tmp_path)
+        assert seen.sizes == [2] * 6
+        assert "2 of its 6 patches" in capsys.readouterr().err
+        whole = run(make_stage(False, iterations=2, batch_size=6), tmp_path / "whole")
+        parts = read_tensors(tmp_path / "best.pt")
+        assert all(torch.allclose(parts[k], whole[k], rtol=0, atol=1e-5) for k in whole)
+
+    def test_a_resumed_stage_knows(self, make_stage: Any, tmp_path: Path) -> None:
+        stop, config = StopSignal(), {"iterations": 2, "batch_size": 4}
+        with pytest.raises(Interrupted):
+            stage = stopping(needing(make_stage(False, **config), 1, NO_MEMORY[0]), stop, 3)
+            run(stage, tmp_path, stop=stop)
+        seen = seen_sizes(make_stage(False, **config))
+        run(seen.stage, tmp_path, resume=True)
+        assert seen.sizes == [1] * 4
+
+    def test_one_patch_that_is_too_large_says_what_to_change(
+        self, make_stage: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(TrainingError, match=r"one patch of 16 x 16.*noise\.patch"):
+            run(needing(make_stage(False), 0, NO_MEMORY[0]), tmp_path)
+
+    def test_validation_says_so(
+        self, make_stage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lacking(*_: object) -> None:
+            raise NO_MEMORY[0]
+
+        monkeypatch.setattr(loop, "validate", lacking)
+        with pytest.raises(TrainingError, match="Validation of the noise stage needs more memory"):
+            run(make_stage(validate_every=1), tmp_path)
+
+    def test_another_error_is_not_taken_for_it(self, make_stage: Any, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="shapes"):
+            run(needing(make_stage(False), 0, RuntimeError("shapes do not fit")), tmp_path)
 
 
 class TestStopping:
@@ -273,6 +380,62 @@ class TestStopping:
         assert whole["best_score"] == parts["best_score"]
         validation = [rows(tmp_path / n / "validation.csv") for n in ("whole", "parts")]
         assert validation[0] == validation[1]
+
+    @pytest.mark.parametrize("moment", ["in the step", "in validation"])
+    def test_a_validation_that_a_signal_prevents_is_made_when_resumed(
+        self, make_stage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """Validation may take minutes; a job that is to stop has seconds."""
+        config = {"iterations": 3, "validate_every": 1, "learning_rate": 0.05}
+        untouched = run(make_stage(**config), tmp_path / "whole")
+        stop, stage = StopSignal(), make_stage(**config)
+        if moment == "in the step":
+            stage = stopping(stage, stop, 2)
+        else:
+            predict, calls = stage.validation.predict, 0
+
+            def interrupted(network: nn.Module, batch: Any) -> dict[str, Tensor]:
+                nonlocal calls
+                calls += 1
+                if calls == 2:
+                    stop.received = signal.SIGINT
+                return predict(network, batch)
+
+            changed = replace(stage.validation, predict=interrupted, slices_each=9)
+            stage = replace(stage, validation=changed)
+        with pytest.raises(Interrupted):
+            run(stage, tmp_path / "parts", stop=stop)
+        assert read_tensors(tmp_path / "parts" / "last.pt")["validated"] < 2
+        resumed = run(make_stage(**config), tmp_path / "parts", resume=True)
+        assert equal(untouched, resumed)
+        one, two = (rows(tmp_path / n / "validation.csv") for n in ("whole", "parts"))
+        assert one == two
+
+    @pytest.mark.parametrize("counts", [(0, 2), (2, 1)])
+    @pytest.mark.parametrize("name", ["noise", "residual"])
+    def test_any_number_of_loader_workers_and_a_change_of_it_end_bit_equal(
+        self, cached: Cached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any,
+        counts: tuple[int, int],
+    ) -> None:  # fmt: skip
+        recipe = helpers.tiny_pipeline(**{name: {"iterations": 4}})
+        pairs = [pair_example(cached["train"]["t1"], cached["train"]["t2"], 0, 1)]
+        targets = [target_example(cached["train"]["t2"], 0)]
+        build, examples = (noise_stage, targets) if name == "noise" else (residual_stage, pairs)
+
+        def new() -> Stage:
+            return build(recipe, StageExamples(examples), 0)
+
+        untouched = run(new(), tmp_path / "whole")
+        stop = StopSignal()
+        for workers, resume in zip(counts, (False, True), strict=True):
+            monkeypatch.setattr(loop, "batches", partial(batches, workers=workers))
+            if not resume:
+                with pytest.raises(Interrupted):
+                    run(stopping(new(), stop, 2), tmp_path / "parts", stop=stop)
+                continue
+            assert equal(untouched, run(new(), tmp_path / "parts", resume=True))
+        ends = (read_tensors(tmp_path / n / "last.pt") for n in ("whole", "parts"))
+        assert equal(*(end["network"] for end in ends))
 
     def test_resuming_a_finished_stage_trains_no_more(
         self, make_stage: Any, tmp_path: Path
@@ -336,12 +499,13 @@ class TestCheckpoint:
         return state
 
     def test_round_trip(self, tmp_path: Path) -> None:
-        path = tmp_path / "last.pt"
         state, other = self.state(), self.state(seed=9)
-        save_checkpoint(path, state)
+        state.validated, state.skipped, state.strikes, state.parts = 4, 3, 21, 2
+        save_checkpoint(tmp_path, state)
         other.step, other.best_score = 0, -1.0
-        load_checkpoint(path, other)
-        assert (other.step, other.best_score) == (5, 12.5)
+        load_checkpoint(tmp_path, other)
+        for name in ("step", "best_score", "validated", "skipped", "strikes", "parts"):
+            assert getattr(other, name) == getattr(state, name)
         assert equal(state.network.state_dict(), other.network.state_dict())
         assert equal(state.average.state_dict(), other.average.state_dict())
         moments = [s.optimizer.state_dict()["state"] for s in (state, other)]
@@ -349,29 +513,90 @@ class TestCheckpoint:
             assert equal(moments[0][index], moments[1][index])
 
     def test_another_network_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "last.pt"
-        save_checkpoint(path, self.state(width=3))
+        save_checkpoint(tmp_path, self.state(width=3))
         with pytest.raises(TrainingError, match="does not fit this recipe"):
-            load_checkpoint(path, self.state(width=4))
+            load_checkpoint(tmp_path, self.state(width=4))
 
-    @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "list"])
+    @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "list", "flipped"])
     def test_damaged_is_refused(self, tmp_path: Path, damage: str) -> None:
-        path = tmp_path / "last.pt"
-        save_checkpoint(path, self.state())
-        data = path.read_bytes()
-        content = {"truncated": data[: len(data) // 2], "text": b"hello", "empty": b""}
-        if damage == "list":
-            torch.save([1, 2], path)
-        else:
-            path.write_bytes(content[damage])
+        save_checkpoint(tmp_path, self.state())
+        spoil(tmp_path / "last.pt", damage)
         with pytest.raises(TrainingError, match=r"last\.pt (is damaged|does not hold)"):
-            load_checkpoint(path, self.state())
+            load_checkpoint(tmp_path, self.state())
+
+    @pytest.mark.parametrize("damage", ["truncated", "list", "flipped", "gone"])
+    def test_the_one_before_takes_the_place_of_a_damaged_one(
+        self, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before, state = self.state(), self.state(seed=9)
+        for step in (1, 2, 3):
+            before.step = step
+            save_checkpoint(tmp_path, before)
+        state.step = 4
+        save_checkpoint(tmp_path, state)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
+        spoil(tmp_path / "last.pt", damage)
+        assert has_checkpoint(tmp_path)
+        load_checkpoint(tmp_path, state)
+        assert state.step == 3
+        assert equal(state.network.state_dict(), before.network.state_dict())
+        assert "last.pt is damaged or gone" in capsys.readouterr().err
+
+    def test_every_flipped_byte_of_the_weights_is_noticed(self, tmp_path: Path) -> None:
+        save_checkpoint(tmp_path, self.state())
+        path = tmp_path / "last.pt"
+        whole = path.read_bytes()
+        weights = self.state().network.state_dict()["weight"].numpy().tobytes()
+        start = whole.index(weights)
+        for place in range(start, start + len(weights)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(TrainingError, match="checksum"):
+                load_checkpoint(tmp_path, self.state())
+
+    def test_a_kill_leaves_a_state_that_loads(self, tmp_path: Path) -> None:
+        """The one before stays until the new one is whole, and no more than two are kept."""
+        states = [self.state(), self.state(seed=9)]
+        states[1].step = 6
+        save_checkpoint(tmp_path, states[0])
+        seen = set()
+        for _ in kills(lambda: save_checkpoint(tmp_path, states[1])):
+            loaded = self.state()
+            load_checkpoint(tmp_path, loaded)
+            seen.add(loaded.step)
+            assert read_tensors(tmp_path / "last.pt")["step"] == loaded.step
+            remove_leftovers(tmp_path)
+            assert {p.name for p in tmp_path.iterdir()} <= {"last.pt", "previous.pt"}
+            save_checkpoint(tmp_path, states[0])
+        assert seen == {5, 6}
+
+    def test_a_file_system_without_links(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_links(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", no_links)
+        state = self.state()
+        for step in (1, 2):
+            state.step = step
+            save_checkpoint(tmp_path, state)
+        steps = [read_tensors(tmp_path / name)["step"] for name in ("previous.pt", "last.pt")]
+        assert steps == [1, 2]
+
+    def test_one_of_an_older_version_loads(self, tmp_path: Path) -> None:
+        """It has no checksum, and no more than these parts."""
+        state = self.state()
+        save_checkpoint(tmp_path, state)
+        content = read_tensors(tmp_path / "last.pt")
+        parts = ("network", "average", "optimizer", "step", "best_score")
+        torch.save({name: content[name] for name in parts}, tmp_path / "last.pt")
+        load_checkpoint(tmp_path, state)
+        assert (state.step, state.validated, state.skipped) == (5, 5, 0)
 
     def test_missing_parts_are_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "last.pt"
-        torch.save({"network": self.state().network.state_dict()}, path)
+        torch.save({"network": self.state().network.state_dict()}, tmp_path / "last.pt")
         with pytest.raises(TrainingError, match="does not fit"):
-            load_checkpoint(path, self.state())
+            load_checkpoint(tmp_path, self.state())
 
     def test_missing_file_says_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=r"There is no checkpoint .*Train that stage first"):
@@ -390,16 +615,29 @@ class TestCheckpoint:
         assert not mark.exists()
 
     def test_failed_write_keeps_the_old_one(self, tmp_path: Path) -> None:
-        path = tmp_path / "last.pt"
         state = self.state()
-        save_checkpoint(path, state)
-        before = path.read_bytes()
+        save_checkpoint(tmp_path, state)
+        before = (tmp_path / "last.pt").read_bytes()
         broken = copy.copy(state)
         broken.step = lambda: None  # type: ignore[assignment] # cannot be pickled
         with pytest.raises(Exception, match="pickle"):
-            save_checkpoint(path, broken)
-        assert path.read_bytes() == before
-        assert list(tmp_path.iterdir()) == [path]
+            save_checkpoint(tmp_path, broken)
+        assert (tmp_path / "last.pt").read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def spoil(path: Path, damage: str) -> None:
+    """Damage a checkpoint as disks and people do."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    content = {"truncated": data[:middle], "text": b"hello", "empty": b"", "flipped": flipped}
+    if damage == "list":
+        torch.save([1, 2], path)
+    elif damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[damage])
 
 
 class Touch:
@@ -425,6 +663,24 @@ class TestLog:
         assert [r["step"] for r in rows(tmp_path / "training.csv")] == ["10", "20", "30"]
         assert rows(tmp_path / "training.csv")[-1]["loss"] == "0.5"
         assert [r["step"] for r in rows(tmp_path / "validation.csv")] == ["10", "20"]
+
+    @pytest.mark.parametrize("torn", ["step,lo", "step,loss\r\n10,0.", "", "step,loss\r\n"])
+    def test_a_half_written_row_is_dropped(self, tmp_path: Path, torn: str) -> None:
+        (tmp_path / "training.csv").write_bytes(torn.encode())
+        log = TrainingLog(tmp_path, 20)
+        log.training(30, {"loss": 0.5})
+        log.close()
+        assert rows(tmp_path / "training.csv") == [{"step": "30", "loss": "0.5"}]
+
+    def test_the_columns_of_an_older_log_stay(self, tmp_path: Path) -> None:
+        (tmp_path / "training.csv").write_text("step,loss\n10,0.25\n")
+        log = TrainingLog(tmp_path, 10)
+        log.training(20, {"loss": 0.5, "skipped": 1.0})
+        log.close()
+        assert [list(row.values()) for row in rows(tmp_path / "training.csv")] == [
+            ["10", "0.25"],
+            ["20", "0.5"],
+        ]
 
     def test_pictures(self, tmp_path: Path) -> None:
         tile = np.zeros((5, 6), dtype=np.float32)

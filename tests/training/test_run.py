@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -31,10 +32,12 @@ from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.package.store import load_package
-from medtrans.training import stages
+from medtrans.system.locks import LOCK_FILE, only_one_in
+from medtrans.training import run, stages
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.examples import select_data
 from medtrans.training.noise_origin import noise_origin_in
+from medtrans.training.packaging import save_model
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run import summarise, train
 from medtrans.volumes import read_volume
@@ -213,6 +216,50 @@ class TestInterrupted:
         before = {p: helpers.digest(p) for p in out.rglob("*.pt")}
         train(plan(cohort, out, pipeline, resume=True))
         assert {p: helpers.digest(p) for p in out.rglob("*.pt")} == before
+
+
+class TestTwoInOneFolder:
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_the_second_is_told_who_is_there(
+        self, cohort: Path, pipeline: Pipeline, tmp_path: Path, *, resume: bool
+    ) -> None:
+        out = tmp_path / "run"
+        out.mkdir()
+        with (
+            only_one_in(out, "training"),
+            pytest.raises(OutputError, match=rf"another training .*process {os.getpid()} on "),
+        ):
+            train(plan(cohort, out, pipeline, resume=resume))
+        assert list(out.iterdir()) == []
+
+    def test_the_first_holds_it_to_its_end(
+        self, cohort: Path, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, held = tmp_path / "run", []
+        first = plan(cohort, out, pipeline, stages="residual")
+
+        def save(*arguments: Any) -> None:
+            with pytest.raises(OutputError, match="another training"):
+                train(replace(first, resume=True))
+            held.append(True)
+            save_model(*arguments)
+
+        monkeypatch.setattr(run, "save_model", save)
+        train(first)
+        assert held
+        assert not (out / LOCK_FILE).exists()
+
+    def test_what_a_killed_one_was_writing_is_removed(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        shutil.copytree(finished, out)
+        places = [out, out / "cache", out / "noise", out / "residual"]
+        for place in places:
+            (place / ".medtrans-0123abcd-half.pt").write_text("half")
+        (out / ".medtrans-0123abcd-model").mkdir()
+        train(plan(cohort, out, pipeline, resume=True))
+        assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
 def signalling(loss: Callable[..., Tensor], step: int) -> Callable[..., Tensor]:
