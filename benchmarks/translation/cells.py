@@ -21,7 +21,7 @@ from benchmarks.translation.methods import (
     pix2pix,
     rddm,
     rddm_predict,
-    regress,
+    regress_predict,
     regression,
 )
 from benchmarks.translation.scoring import Scores, score_subject
@@ -48,16 +48,18 @@ _RDDM_STEPS = 4
 _SECONDS = "cpu_seconds.txt"
 _RECIPE = "recipe.json"
 _NO_RESUME = ("pix2pix",)  # its critic is in no checkpoint
+_OWN_KEYS = ("start", "related", "method")  # of a variant; the others are of the recipe
 _DEVICE = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained: a method, or a variant of DRDD, on so many pairs with a seed.
+    """What is trained: a method, or a variant of one, on so many pairs with a seed.
 
-    A variant is changes to the recipe, and two keys of its own: `start`, changes to [residual] for
-    a training on pseudo-pairs alone, from which the residual network starts; and `related`, which
-    adds the cohort's related tasks, with as many images as the task itself has.
+    A variant is changes to the recipe, and three keys of its own: `start`, changes to [residual]
+    for a training on pseudo-pairs alone, from which the network starts; `related`, which adds the
+    cohort's related tasks, with as many images as the task itself has; and `method`, where that is
+    not DRDD.
     """
 
     cohort: Cohort
@@ -69,13 +71,18 @@ class Cell:
 
     @property
     def base(self) -> str:
-        """The method, whatever its budget."""
+        """The method or variant, whatever its budget."""
         return self.method.removesuffix(LONGER)
+
+    @property
+    def learner(self) -> str:
+        """The method that a variant is one of."""
+        return str(self.variant.get("method", self.base))
 
     @property
     def changes(self) -> Changes:
         """The variant's changes to the recipe."""
-        changes = {k: v for k, v in self.variant.items() if k not in ("start", "related")}
+        changes = {k: v for k, v in self.variant.items() if k not in _OWN_KEYS}
         together = bool(self.variant.get("related") and self.cohort.related)
         times = (2 if together else 1) * (1 if self.method == self.base else _LONGER_TIMES)
         if together:
@@ -122,7 +129,7 @@ def _predictors(
         return {("", 0): lambda source, eps: source[:, source.shape[1] // 2][:, None]}
     if cell.method == "tone curve":
         return {("", 0): _tone_curve(cell, data)}
-    if cell.base in BASELINES:
+    if cell.learner in BASELINES:
         return _baseline(cell, pipeline, data, folder)
     return _drdd(cell, pipeline, data, folder)
 
@@ -130,12 +137,24 @@ def _predictors(
 def _baseline(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
-    stage = BASELINES[cell.base](pipeline, data.residual(cell.pairs, cell.seed), cell.seed)
-    resume = cell.base not in _NO_RESUME
-    network = trained(stage, pipeline, folder / cell.name, cell.seed, resume=resume)
-    if cell.base == "rddm":
+    network = _trained_baseline(cell, pipeline, data, folder)
+    if cell.learner == "rddm":
         return {("", _RDDM_STEPS): rddm_predict(network, pipeline, _RDDM_STEPS)}
-    return {("", 1): lambda source, eps: regress(network, source)}
+    number = pipeline.parsed_tasks.index(cell.cohort.task)
+    return {("", 1): regress_predict(network, number)}
+
+
+def _trained_baseline(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
+) -> nn.Module:
+    start = _start(cell, folder) if "start" in cell.variant else None
+    if start is not None and cell.pairs == "none":
+        return start
+    stage = BASELINES[cell.learner](pipeline, data.balanced(cell.pairs, cell.seed), cell.seed)
+    if start is not None:
+        stage.network.load_state_dict(start.state_dict())
+    resume = cell.learner not in _NO_RESUME
+    return trained(stage, pipeline, folder / cell.name, cell.seed, resume=resume)
 
 
 def _drdd(
@@ -176,12 +195,15 @@ def _residual(
 
 
 def _start(cell: Cell, folder: Path) -> nn.Module:
-    """Train a residual network on pseudo-pairs alone, once for all cells that share it."""
+    """Train a network on pseudo-pairs alone, once for all cells that share it."""
     changes = {**cell.changes, "residual": {"pseudo_until": 1.0, **cell.variant["start"]}}
     pipeline = cell.cohort.pipeline(changes)
     examples = CohortData(cell.cohort, pipeline, folder).residual("none", cell.seed)
-    stage = residual_stage(pipeline, StageExamples([], pseudo=examples.pseudo), cell.seed)
+    build = BASELINES.get(cell.learner, residual_stage)
+    stage = build(pipeline, StageExamples([], pseudo=examples.pseudo), cell.seed)
     start = f"start-{_fingerprint({k: v for k, v in changes.items() if k != 'noise'})}"
+    if cell.learner in BASELINES:
+        start = f"{cell.learner}-{start}".replace(" ", "-")
     return trained(stage, pipeline, folder / cell.cohort.name / start / str(cell.seed), cell.seed)
 
 

@@ -37,17 +37,27 @@ def regression(loss: Loss) -> Callable[[Pipeline, StageExamples, int], Stage]:
 
     def build(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
         def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
-            return distance(regress(network, batch["source"]), batch["target"], loss)
+            predicted = regress(network, batch["source"], batch["label"])
+            return distance(predicted, batch["target"], loss)
 
         return _stage(pipeline, examples, seed, step)
 
     return build
 
 
-def regress(network: nn.Module, source: Tensor) -> Tensor:
-    """Return y - r_theta(y, stack), (B, 1, H, W), of a stack (B, 2k + 1, H, W)."""
+def regress(network: nn.Module, source: Tensor, label: Tensor) -> Tensor:
+    """Return y - r_theta(y, stack), (B, 1, H, W), of a stack (B, 2k + 1, H, W) and tasks (B,)."""
     y, time = middle(source), source.new_full((len(source),), _LAST)
-    return y - network(torch.cat([y, source], dim=1), time)
+    return y - network(torch.cat([y, source], dim=1), time, label)
+
+
+def regress_predict(network: nn.Module, number: int) -> Predict:
+    """Regression of the task with this number."""
+
+    def predict(source: Tensor, eps: Tensor) -> Tensor:
+        return regress(network, source, torch.full((len(source),), number))
+
+    return predict
 
 
 def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
@@ -63,7 +73,7 @@ def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
 
     def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
         y, real = middle(batch["source"]), batch["target"]
-        fake = regress(network, batch["source"])
+        fake = regress(network, batch["source"], batch["label"])
         answers = [critic(torch.cat([y, image], 1))[-1] for image in (real, fake.detach())]
         critic_loss = (answers[0] - 1).square().mean() + answers[1].square().mean()
         optimizer.zero_grad()
@@ -163,5 +173,5 @@ def _stage(
     step: Callable[[nn.Module, Batch, Generator], Tensor],
 ) -> Stage:
     """Make the residual stage's data and network another method's."""
-    stage = residual_stage(pipeline, StageExamples(examples.train), seed)
+    stage = residual_stage(pipeline, examples._replace(val=()), seed)
     return replace(stage, network=residual_network(pipeline, seed), loss=step)

@@ -69,6 +69,18 @@ def test_a_variant_starts_from_pseudo_pairs_and_learns_related_tasks(
     assert ("start" in trained) and (trained == {"start"}) == (pairs == "none")
 
 
+@pytest.mark.parametrize("pairs", ["none", "4 slices"])
+def test_regression_is_fed_alike(phantoms: Cohort, tmp_path: Path, pairs: str) -> None:
+    cohort = replace(phantoms, related=("flair-to-t2",))
+    variant = {"method": "regression l2", "related": True, "start": {"iterations": 3}}
+    [row, *_] = run_cell(Cell(cohort, "l2 fed", variant, pairs, 0), "test", tmp_path)
+    assert np.isfinite(row["psnr_fit"])
+    assert row["network_calls"] == 1
+    trained = [path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("best.pt")]
+    assert any("regression-l2-start" in name for name in trained)
+    assert len(trained) == (1 if pairs == "none" else 2)
+
+
 def test_few_pairs_are_half_of_the_images_beside_related_tasks(
     phantoms: Cohort, tmp_path: Path
 ) -> None:
