@@ -15,7 +15,7 @@ from typing import IO
 import torch
 
 from benchmarks.translation.cells import BASELINES, LONGER, Cell, run_cell
-from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out
+from benchmarks.translation.cohorts import HERE, Cohort, leave_one_out, leave_site_out
 from benchmarks.translation.scoring import Scores
 from medtrans.config.terms import MODES, Task
 
@@ -41,6 +41,14 @@ def main() -> None:
         manifest = arguments.manifest
         if known.get("leave_one_out"):
             manifest = leave_one_out(manifest, seed, arguments.folder)
+        if "site" in known:
+            manifest = leave_site_out(
+                manifest,
+                known["site"],
+                task.source,
+                arguments.folder,
+                its_targets=known["its_targets"],
+            )
         cohort = Cohort(arguments.cohort, task, manifest, recipe, known.get("related", ()))
         for pairs in numbers:
             for method in methods:

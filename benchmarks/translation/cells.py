@@ -144,9 +144,7 @@ def _baseline(
     return {("", 1): regress_predict(network, number)}
 
 
-def _trained_baseline(
-    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
-) -> nn.Module:
+def _trained_baseline(cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path) -> nn.Module:
     start = _start(cell, folder) if "start" in cell.variant else None
     if start is not None and cell.pairs == "none":
         return start

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
@@ -68,6 +70,29 @@ def leave_one_out(manifest: Path, number: int, folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = table[["subject", "contrast", "path", "split"]].to_dict("records")
     write_manifest(path, [{**row, "path": Path(row["path"]).absolute()} for row in rows])
+    return path
+
+
+def leave_site_out(
+    manifest: Path, site: str, source: str, folder: Path, *, its_targets: bool
+) -> Path:
+    """Write a manifest whose test split is half of the subjects of one site.
+
+    All subjects of the other sites train. With `its_targets` the site's other half gives its target
+    volumes, unpaired; without, nothing of the site is seen. What is scored is the same.
+    """
+    table = pd.read_csv(manifest, dtype=str)
+    subjects = sorted(set(table.loc[table["site"] == site, "subject"]))
+    scored, unpaired = set(subjects[::2]), set(subjects[1::2])
+    kept = ~table["subject"].isin(unpaired) | (its_targets & (table["contrast"] != source))
+    table = table[kept].copy()
+    table["split"] = ["test" if subject in scored else "train" for subject in table["subject"]]
+    path = folder / f"{manifest.stem}-without-{site}{'-targets' if its_targets else ''}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = table[["subject", "contrast", "path", "split"]].to_dict("records")
+    write_manifest(
+        path, [{**row, "path": (manifest.parent / row["path"]).resolve()} for row in rows]
+    )
     return path
 
 

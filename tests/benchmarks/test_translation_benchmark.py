@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from benchmarks.translation import report
 from benchmarks.translation.__main__ import append, read
 from benchmarks.translation.cells import BASELINES, Cell, run_cell
-from benchmarks.translation.cohorts import Cohort, CohortData, leave_one_out
+from benchmarks.translation.cohorts import Cohort, CohortData, leave_one_out, leave_site_out
 from medtrans.config.terms import Task
 from medtrans.data.manifest import Manifest
 from medtrans.errors import TrainingError
@@ -149,6 +150,27 @@ def test_leaving_one_out_tests_on_another_train_subject_for_every_number(
         assert left.subjects("test") == [subject]
         assert sorted(left.subjects("train")) == sorted({*train, *val} - {subject})
         assert left.subjects("val") == []
+
+
+@pytest.mark.parametrize("its_targets", [False, True])
+def test_a_site_left_out_is_seen_in_its_targets_alone(tmp_path: Path, its_targets: bool) -> None:
+    rows = [
+        {"subject": f"{site}{i}", "contrast": c, "path": f"{site}{i}-{c}.nii.gz", "site": site}
+        for site in "AB"
+        for i in range(4)
+        for c in ("mr", "ct")
+    ]
+    for row in rows:
+        (tmp_path / row["path"]).touch()
+    pd.DataFrame(rows).to_csv(tmp_path / "all.csv", index=False)
+    written = leave_site_out(
+        tmp_path / "all.csv", "B", "mr", tmp_path / "out", its_targets=its_targets
+    )
+    manifest, task = Manifest.read(written), Task("mr", "ct")
+    assert [p.source.subject for p in manifest.pairs(*task, "test")] == ["B0", "B2"]
+    assert [p.source.subject for p in manifest.pairs(*task, "train")] == ["A0", "A1", "A2", "A3"]
+    others = {e.subject for e in manifest.targets("ct", "train")} - {"A0", "A1", "A2", "A3"}
+    assert others == ({"B1", "B3"} if its_targets else set())
 
 
 def test_rows_add_up(tmp_path: Path) -> None:
