@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 OLDEST := .venv-oldest
+AUDIT := .venv-audit
 
-.PHONY: demo test test-oldest lint format wheel-check fuzz constraints clean help
+.PHONY: demo test test-oldest lint format wheel-check fuzz audit sbom constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
@@ -17,6 +18,8 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make wheel-check  install the built wheel into an empty environment and translate there"
 	@echo "make fuzz         mutate image files for longer than the tests do"
+	@echo "make audit        look up known advisories about what medtrans needs to run"
+	@echo "make sbom         write dist/sbom.cdx.json, a CycloneDX list of what medtrans needs to run"
 
 demo: $(VENV)/.user
 	$(BIN)/medtrans demo --out demo
@@ -42,6 +45,16 @@ wheel-check: $(VENV)/.developer
 fuzz: $(VENV)/.developer
 	$(BIN)/python -m tests.volumes.fuzz --count 200000
 
+audit: $(VENV)/.user $(AUDIT)/.made
+	$(BIN)/python tests/runtime_versions.py > $(AUDIT)/runtime.txt
+	$(AUDIT)/bin/python tests/audit.py $(AUDIT)/runtime.txt
+
+sbom: $(VENV)/.user $(AUDIT)/.made
+	mkdir -p dist
+	$(BIN)/python tests/runtime_versions.py > $(AUDIT)/runtime.txt
+	$(AUDIT)/bin/python -W ignore -m cyclonedx_py requirements $(AUDIT)/runtime.txt \
+		--pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
+
 constraints: $(VENV)/.developer
 	(echo "# Exact versions that the Makefile and CI install; made by: make constraints"; \
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > constraints.txt
@@ -66,5 +79,11 @@ $(OLDEST)/.made: pyproject.toml tests/lowest_versions.py
 		-c $(OLDEST)/constraints.txt -e ".[demo,tensorboard,bench,bundle,test]"
 	touch $@
 
+$(AUDIT)/.made:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"pip-audit>=2.10" "cyclonedx-bom>=7.5"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(AUDIT) build dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -24,6 +24,7 @@ KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256")
 
 Problem = tuple[int, str]
 
+MAX_BYTES = 1 << 26  # about half a million volumes
 _MOST_LINES = 20
 
 
@@ -125,6 +126,11 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ManifestError(
+                f"{path} is larger than the {MAX_BYTES} bytes that medtrans reads of a manifest: "
+                "give a CSV that lists volumes."
+            )
         content = path.read_bytes()
     except FileNotFoundError:
         raise ManifestError(f"There is no manifest {path}: check the path of the CSV.") from None

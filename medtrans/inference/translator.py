@@ -26,7 +26,7 @@ from medtrans.system.devices import choose_device
 from medtrans.version import __version__
 from medtrans.volumes import Provenance, Source, to_volume, write_volume
 from medtrans.volumes.images import from_image, to_image, warn_of
-from medtrans.volumes.voxels import Mask
+from medtrans.volumes.voxels import Mask, require_finite
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,9 @@ class Translator:
 
     def restore(self, sampled: Sampled, plan: Plan) -> Translation:
         """Bring draws back to the input's grid and the target's unit; see `volume.restore`."""
-        return restore(sampled, plan, self.package)
+        result = restore(sampled, plan, self.package)
+        require_finite(result.voxels, "The result")
+        return result
 
     def provenance(
         self,

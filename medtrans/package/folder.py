@@ -29,6 +29,8 @@ LICENSE = Path("LICENSE")
 
 DEFAULT_MODEL = "brain_mri"
 RUN_MODEL = "model"  # the folder of a run that holds its model
+# What is read of a package at most, checked before anything is allocated.
+MAX_METADATA_BYTES, MAX_WEIGHTS_BYTES = 1 << 24, 1 << 33
 FORMAT = 1  # of the packages that this medtrans reads and writes
 
 
@@ -131,6 +133,8 @@ def read_metadata(folder: Path) -> Metadata:
     """
     path = folder / METADATA
     try:
+        if path.stat().st_size > MAX_METADATA_BYTES:
+            raise PackageError(f"{path} is too large to be the metadata of a medtrans model.")
         metadata = json.loads(path.read_text(encoding="utf-8"))
         package_format = metadata["medtrans"]["format"]
         if package_format != FORMAT:

@@ -29,6 +29,7 @@ from medtrans.package.bundle_files import Documents, package_texts
 from medtrans.package.folder import (
     DEFAULT_MODEL,
     FORMAT,
+    MAX_WEIGHTS_BYTES,
     METADATA,
     RUN_MODEL,
     STATE_DICT,
@@ -277,6 +278,8 @@ def _reason(error: Exception) -> str:
 
 def _read_weights(path: Path, record: ModelRecord) -> bytes:
     try:
+        if path.stat().st_size > MAX_WEIGHTS_BYTES:
+            raise PackageError(f"{path} is larger than the {MAX_WEIGHTS_BYTES} bytes of a model.")
         data = path.read_bytes()
     except OSError as error:
         raise PackageError(f"{path} cannot be read ({error.strerror}).") from None

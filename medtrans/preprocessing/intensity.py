@@ -11,6 +11,8 @@ from medtrans.config.schema import PercentileScale, WindowScale
 from medtrans.errors import FileError
 from medtrans.volumes.voxels import Mask, Voxels
 
+_LEAST_RANGE = 1e-37  # 2 over it is still a number of 32 bits
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -66,7 +68,7 @@ def measure_profile(image: Voxels, mask: Mask, scale: PercentileScale | WindowSc
     Raises
     ------
     FileError
-        When both percentiles are the same.
+        When both percentiles are the same, or nearly so.
     """
     if isinstance(scale, WindowScale):
         return Profile(*scale.window_hu)
@@ -75,6 +77,11 @@ def measure_profile(image: Voxels, mask: Mask, scale: PercentileScale | WindowSc
         raise FileError(
             f"The foreground's {scale.lower:g}th and {scale.upper:g}th percentiles are both "
             f"{low:g}: the image has no contrast to translate."
+        )
+    if float(high) - float(low) < _LEAST_RANGE:
+        raise FileError(
+            f"The foreground's values lie within {float(high) - float(low):.2g} of each other, too "
+            "near for numbers of 32 bits. Multiply the image by a constant first."
         )
     return Profile(float(low), float(high))
 

@@ -25,7 +25,7 @@ from medtrans.volumes.source import (
     split_suffix,
     unreadable_on_error,
 )
-from medtrans.volumes.voxels import Loaded, Stored
+from medtrans.volumes.voxels import Loaded, Stored, require_finite
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -171,7 +171,8 @@ def write_volume(
     Raises
     ------
     OutputError
-        If the place is not writable or taken, or the kinds do not cross over.
+        If the place is not writable or taken, the kinds do not cross over, or a voxel is not
+        finite.
     UsageError
         If there is no such kind.
     GeometryError
@@ -185,6 +186,7 @@ def write_volume(
             f"{path}: expected voxels of the source's shape {geometry.grid(expected)}, found "
             f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
         )
+    require_finite(voxels, f"{path}: the result")
     require_writable_output(path, source, kind)
     require_own_files(path, kind, Claim.of(source, provenance), overwrite=overwrite)
     if kind == "nifti":

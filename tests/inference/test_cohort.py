@@ -69,6 +69,19 @@ class TestJobs:
         found = [job.path.name for job in jobs_from_inputs([tmp_path], None)]
         assert found == ["a.mhd", "b.hdr", "c.nhdr"]
 
+    def test_a_missing_file_of_a_manifest_fails_alone(
+        self, translator: Translator, tmp_path: Path
+    ) -> None:
+        manifest = helpers.write_cohort(tmp_path / "data", 2)
+        (manifest.parent / "sub-001" / "t1.nii.gz").unlink()
+        (manifest.parent / "sub-002" / "t2.nii.gz").unlink()  # no source of this task
+        jobs = jobs_from_manifest(manifest, "t1", tmp_path / "out")
+        first, second = translate_cohort(
+            translator, jobs, Settings(), strict=False, on_done=lambda *_: None
+        )
+        assert "no such file" in str(first)
+        assert second.outputs[0].is_file()
+
     def test_a_link_that_leads_out_of_the_output_folder(self, cohort: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()

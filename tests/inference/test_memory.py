@@ -24,9 +24,13 @@ def peak_mb():
 
 translator = Translator.load(sys.argv[1], "cpu")
 translator.sampler.residual = lambda x, time, label: x[:, :1] * 0
-translator.translate_file(Job(Path(sys.argv[2]), out=Path(sys.argv[4])), Settings(batch_size=1))
+def translate(name):
+    job = Job(Path(name), out=Path(sys.argv[4]), overwrite=True)
+    translator.translate_file(job, Settings(batch_size=1))
+
+translate(sys.argv[2])
 before = peak_mb()
-translator.translate_file(Job(Path(sys.argv[3]), out=Path(sys.argv[4])), Settings(batch_size=1))
+translate(sys.argv[3])
 print(peak_mb() - before)
 """
 

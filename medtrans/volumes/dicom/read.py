@@ -17,7 +17,7 @@ from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
 from medtrans.volumes.dicom.frames import MODALITIES, Frame, floats, frames_of
 from medtrans.volumes.dicom.series import Series, choose_series
 from medtrans.volumes.source import Source, unreadable_on_error
-from medtrans.volumes.voxels import Integers, Loaded, Voxels
+from medtrans.volumes.voxels import Integers, Loaded, Voxels, finite
 
 # All that is kept of a header: whose study it is, where the patient lay, and how lossy it is.
 # Nothing here is a description.
@@ -82,7 +82,7 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     rows, columns, allocated, stored, sign = frames[0].matrix
     geometry.check_size((columns, rows, len(frames)), allocated // 8, where)
     voxels, digest, padded = _voxels(frames)
-    warnings: list[str] = []
+    voxels, warnings = finite(voxels, where)
     if padded:
         warnings.append(f"{where}: {padded} padding pixels outside the image were set to air.")
     if str(study.get("LossyImageCompression") or "") == "01":
