@@ -106,7 +106,11 @@ WRITES: dict[str, Write] = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def make_inputs(folder: Path) -> Path:
+    """Write what the writers need."""
     image, affine = helpers.head()
     helpers.write_nifti(folder / "t1.nii.gz", image, affine)
     SimpleITK.WriteImage(
