@@ -74,10 +74,10 @@ def kills(folder: Path, count: int, seed: int) -> Row:
     )
 
 
-def disk_limits(folder: Path, count: int, seed: int) -> Row:
+def disk_limits(folder: Path, count: int, seed: int, iterations: int = 12) -> Row:
     """Resume a training whose disk is full at `count` sizes of a file, then without a limit."""
     manifest, rng = helpers.write_cohort(folder / "data"), random.Random(seed)
-    recipe = small_pipeline()
+    recipe = small_pipeline(iterations)
     whole, out = folder / "whole", folder / "full"
     in_child(lambda: train(small_plan(manifest, whole, recipe)))
     largest = max(path.stat().st_size for path in helpers.files_below(whole))

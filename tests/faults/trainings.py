@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from medtrans.package.store import load_package
 from medtrans.training.checkpoint import BEST, LAST, PREVIOUS, read_tensors
 from medtrans.training.plan import TrainingPlan
 from tests import helpers
+
+with suppress(ImportError):  # once for all children, which take seconds for it
+    import torch.utils.tensorboard  # noqa: F401
 
 WEIGHTS = Path("model") / "models" / "model.safetensors"
 
