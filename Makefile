@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest lint format wheel-check fuzz constraints clean help
+.PHONY: demo test test-oldest lint format wheel-check fuzz soak constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make wheel-check  install the built wheel into an empty environment and translate there"
 	@echo "make fuzz         mutate image files for longer than the tests do"
+	@echo "make soak         kill trainings, fill disks, translate 2000 volumes (an hour)"
 
 demo: $(VENV)/.user
 	$(BIN)/medtrans demo --out demo
@@ -41,6 +42,9 @@ wheel-check: $(VENV)/.developer
 
 fuzz: $(VENV)/.developer
 	$(BIN)/python -m tests.volumes.fuzz --count 200000
+
+soak: $(VENV)/.developer
+	$(BIN)/python -m tests.faults.soak
 
 constraints: $(VENV)/.developer
 	(echo "# Exact versions that the Makefile and CI install; made by: make constraints"; \
