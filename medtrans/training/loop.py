@@ -103,8 +103,10 @@ def _trained(stage: Stage, folder: Path, execution: Execution) -> State:
     group.wait()  # all have read the checkpoint before the first writes it anew
     alone = group.world == 1
     writer = _Writer(stage, state, folder, stop if alone else None) if group.leads else None
-    if writer is not None:
-        writer.validate()  # a signal may have come before
+    if writer is not None and writer.validate():  # which a signal had prevented
+        writer.save(last=True)
+    if alone:
+        stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
     with track(f"{stage.name} stage") as update:
         for batch in _stream(stage, state.step, execution):
             loss, norm = train_step(stage, state, batch, execution.seed, group)
@@ -185,12 +187,18 @@ class _Writer:
         if done % _LOG_EVERY == 0:
             self.log.training(done, self.meter.read(learning_rate(self.stage.config, done)))
 
-    def validate(self) -> None:
-        """Score the averaged network on the val split, when it is due; keep the best so far."""
+    def validate(self) -> bool:
+        """Score the averaged network on the val split, when it is due; keep the best so far.
+
+        Returns
+        -------
+        bool
+            Whether it was due, and is done.
+        """
         stage, state = self.stage, self.state
         due = _due(state.step, stage.config.validate_every, stage.config.iterations)
         if not (due and stage.validation.examples) or state.validated == state.step:
-            return
+            return False
         network = state.average.module.eval()
         device = next(network.parameters()).device
         bf16 = stage.config.precision == "bf16"
@@ -198,7 +206,7 @@ class _Writer:
             outcome = self._outcome(network, device)
         network.train()
         if outcome is None:
-            return
+            return False
         state.validated = state.step
         self.log.validation(state.step, outcome)
         score = outcome.scores[stage.monitored]
@@ -207,6 +215,7 @@ class _Writer:
             save_weights(self.folder / BEST, network.state_dict())
         best = f"(best {state.best_score:.2f})"
         self.note = f"val {stage.monitored} {score:.2f} dB {best}"
+        return True
 
     def _outcome(self, network: nn.Module, device: torch.device) -> Outcome | None:
         try:
