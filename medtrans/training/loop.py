@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from medtrans.errors import TrainingError
 from medtrans.system.atomic import make_folder
-from medtrans.system.devices import lacks_memory
+from medtrans.system.devices import memory_errors
 from medtrans.system.progress import track
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
@@ -32,9 +30,12 @@ from medtrans.training.log import TrainingLog
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
 from medtrans.training.step import learning_rate, train_step
-from medtrans.training.validation import Outcome, validate
+from medtrans.training.validation import validate
 
 _LOG_EVERY = 10  # steps
+_LESS_MEMORY = (
+    "It translates slices whole. Crop the val volumes, or train where there is more memory."
+)
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,11 @@ class _Writer:
         network = state.average.module.eval()
         device = next(network.parameters()).device
         bf16 = stage.config.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            outcome = self._outcome(network, device)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+            memory_errors(f"Validation of the {stage.name} stage", _LESS_MEMORY),
+        ):
+            outcome = validate(network, stage.validation, device, self.stop)
         network.train()
         if outcome is None:
             return False
@@ -216,17 +220,6 @@ class _Writer:
         best = f"(best {state.best_score:.2f})"
         self.note = f"val {stage.monitored} {score:.2f} dB {best}"
         return True
-
-    def _outcome(self, network: nn.Module, device: torch.device) -> Outcome | None:
-        try:
-            return validate(network, self.stage.validation, device, self.stop)
-        except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
-                raise
-        raise TrainingError(
-            f"Validation of the {self.stage.name} stage needs more memory than there is: it "
-            "translates slices whole. Crop the val volumes, or train where there is more memory."
-        )
 
     def save(self, *, last: bool) -> None:
         """Write the checkpoint, when it is due or this step is the last."""

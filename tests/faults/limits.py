@@ -6,6 +6,7 @@ import os
 import resource
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from medtrans.errors import MedtransError
 from tests.faults.children import fork
@@ -23,6 +24,17 @@ def writing_at_most(size: int, work: Callable[[], object]) -> str:
     """
     limits = (size, resource.RLIM_INFINITY)
     return _answer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits), work)
+
+
+def with_memory(size: int, work: Callable[[], object]) -> str:
+    """Do `work` in a child that may have `size` bytes of memory more than it has."""
+
+    def limit() -> None:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + size
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+    return _answer(limit, work)
 
 
 def without_rights(work: Callable[[], object]) -> str:

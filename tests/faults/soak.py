@@ -21,15 +21,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from medtrans.cli.train import LESS_MEMORY
 from medtrans.inference.cohort import translate_cohort
 from medtrans.inference.jobs import jobs_from_inputs
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
+from medtrans.system.devices import memory_errors
 from medtrans.system.progress import be_silent
 from medtrans.training.run import train
 from tests import helpers
 from tests.faults.children import fork, in_child
-from tests.faults.limits import DONE, writing_at_most
+from tests.faults.limits import DONE, with_memory, writing_at_most
 from tests.faults.trainings import WEIGHTS, look_into, small_pipeline, small_plan
 
 Row = dict[str, str]
@@ -95,6 +97,36 @@ def disk_limits(folder: Path, count: int, seed: int, iterations: int = 12) -> Ro
     same = helpers.digest(out / WEIGHTS) == helpers.digest(whole / WEIGHTS)
     return _row(
         f"{count} full disks in a training",
+        "a sentence, every file whole, no temporary file, the same weights",
+        f"{told} sentences, {bad} otherwise, weights {'the same' if same else 'DIFFERENT'}",
+        not bad and same,
+    )
+
+
+def memory_limits(folder: Path, count: int, seed: int) -> Row:
+    """Resume a training that may have so much memory more, `count` times, then without a limit."""
+    manifest, rng = helpers.write_cohort(folder / "data"), random.Random(seed)
+    recipe = small_pipeline()
+    whole, out = folder / "whole", folder / "starved"
+    in_child(lambda: train(small_plan(manifest, whole, recipe)))
+
+    def starved() -> None:
+        with memory_errors("Training", LESS_MEMORY):
+            train(small_plan(manifest, out, recipe, resume=True))
+
+    told = bad = 0
+    for _ in range(count):
+        said = with_memory(int(2 ** rng.uniform(20, 28)), starved)
+        found = look_into(out)
+        is_sentence = "\n" not in said and "memory" in said
+        told += is_sentence
+        if found.unreadable or found.leftovers or not (is_sentence or said == DONE):
+            bad += 1
+            sys.stderr.write(f"{said}\n{found}\n")
+    in_child(lambda: train(small_plan(manifest, out, recipe, resume=True)))
+    same = helpers.digest(out / WEIGHTS) == helpers.digest(whole / WEIGHTS)
+    return _row(
+        f"{count} trainings with 1 to 256 MiB of memory more",
         "a sentence, every file whole, no temporary file, the same weights",
         f"{told} sentences, {bad} otherwise, weights {'the same' if same else 'DIFFERENT'}",
         not bad and same,
@@ -187,6 +219,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="kills in a training")
     parser.add_argument("--disks", type=int, default=40, help="full disks in a training")
+    parser.add_argument("--memories", type=int, default=20, help="limits of a training's memory")
     parser.add_argument("--volumes", type=int, default=3000, help="volumes of a training")
     parser.add_argument("--cohort", type=int, default=2000, help="volumes of a cohort")
     parser.add_argument("--seed", type=int, default=0)
@@ -195,6 +228,7 @@ def main() -> int:
     tests: list[tuple[int, Callable[[Path], Row]]] = [
         (chosen.kills, lambda at: kills(at, chosen.kills, chosen.seed)),
         (chosen.disks, lambda at: disk_limits(at, chosen.disks, chosen.seed)),
+        (chosen.memories, lambda at: memory_limits(at, chosen.memories, chosen.seed)),
         (chosen.volumes, lambda at: many_volumes(at, chosen.volumes)),
         (chosen.cohort, lambda at: cohort(at, chosen.cohort)),
     ]

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.errors import Interrupted, Terminated, TrainingError
+from medtrans.errors import Interrupted, MedtransError, Terminated, TrainingError
 from medtrans.system.atomic import remove_leftovers
 from medtrans.system.signals import StopSignal
 from medtrans.training import loop
@@ -372,7 +372,7 @@ class TestNoMemory:
             raise NO_MEMORY[0]
 
         monkeypatch.setattr(loop, "validate", lacking)
-        with pytest.raises(TrainingError, match="Validation of the noise stage needs more memory"):
+        with pytest.raises(MedtransError, match="Validation of the noise stage needs more memory"):
             run(make_stage(validate_every=1), tmp_path)
 
     def test_another_error_is_not_taken_for_it(self, make_stage: Any, tmp_path: Path) -> None:
