@@ -79,6 +79,7 @@ def page(out: Path, inputs: Path) -> None:
 WRITES: dict[str, Write] = {
     "checkpoint": lambda out, _: save_checkpoint(out, state()),
     "weights": lambda out, _: save_weights(out / "best.pt", state().network.state_dict()),
+    "large weights": lambda out, _: save_weights(out / "best.pt", {"a": torch.ones(200_000)}),
     "row of the log": log,
     "cache": prepare,
     "run": claim,
