@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 OLDEST := .venv-oldest
 AUDIT := .venv-audit
 
-.PHONY: demo test test-oldest lint format wheel-check fuzz audit sbom constraints clean help
+.PHONY: demo test test-oldest lint format wheel-check fuzz soak audit sbom constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz         mutate image files for longer than the tests do"
 	@echo "make audit        look up known advisories about what medtrans needs to run"
 	@echo "make sbom         write dist/sbom.cdx.json, a CycloneDX list of what medtrans needs to run"
+	@echo "make soak         kill trainings, fill disks, translate 2000 volumes (an hour)"
 
 demo: $(VENV)/.user
 	$(BIN)/medtrans demo --out demo
@@ -54,6 +55,9 @@ sbom: $(VENV)/.user $(AUDIT)/.made
 	$(BIN)/python tests/runtime_versions.py > $(AUDIT)/runtime.txt
 	$(AUDIT)/bin/python -W ignore -m cyclonedx_py requirements $(AUDIT)/runtime.txt \
 		--pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
+
+soak: $(VENV)/.developer
+	$(BIN)/python -m tests.faults.soak
 
 constraints: $(VENV)/.developer
 	(echo "# Exact versions that the Makefile and CI install; made by: make constraints"; \

@@ -9,10 +9,15 @@ from medtrans.cli.recipe import RecipeRequest
 from medtrans.config.terms import STAGE_CHOICES, StageChoice
 from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted, UsageError
-from medtrans.system.devices import tune_process
+from medtrans.system.devices import memory_errors, tune_process
 from medtrans.training.parallel import joined, own_gpu
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run import summarise, train
+
+LESS_MEMORY = (
+    "Smaller volumes, a smaller patch or narrower network.channels in the recipe need less; what "
+    "is saved is kept, and --resume goes on with it."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, object]:
     if not plan.resume:
         plan.manifest.verify()
     tune_process()
-    with joined() as group:
+    with joined() as group, memory_errors("Training", LESS_MEMORY):
         try:
             model = train(plan, group)
         except Interrupted:

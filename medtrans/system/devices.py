@@ -6,22 +6,26 @@ import ctypes
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from medtrans.errors import UsageError
+from medtrans.errors import MedtransError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 _MOST_SLICES = {"cpu": 16, "cuda": 64}
 _MOST_PIXELS = 64 * 256 * 256  # of 1200 bytes of activations in float32, on the shipped networks
-# Of torch's allocator on the CPU on Linux and macOS, the same on Windows, oneDNN, cuDNN and cuBLAS.
+# Of torch's allocator on the CPU on Linux and macOS, the same on Windows, oneDNN, cuDNN, cuBLAS,
+# and of Python, whose threads need memory for their stacks.
 _WORDS_FOR_NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "could not create a primitive",
     "STATUS_ALLOC_FAILED",
+    "can't start new thread",
 )
 _ACTIVATION = 2**26  # bytes; what is larger is a volume, and goes back at once
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -138,6 +142,29 @@ def lacks_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and any(words in str(error) for words in _WORDS_FOR_NO_MEMORY)
     )
+
+
+@contextmanager
+def memory_errors(work: str, advice: str) -> Iterator[None]:
+    """Say in a sentence that there is no memory left.
+
+    Parameters
+    ----------
+    work, advice : str
+        What needs it, and a sentence that says what would need less.
+
+    Raises
+    ------
+    MedtransError
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+    else:
+        return
+    raise MedtransError(f"{work} needs more memory than there is. {advice}")
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from medtrans.errors import TrainingError
 from medtrans.system.atomic import make_folder
-from medtrans.system.devices import lacks_memory
+from medtrans.system.devices import memory_errors
 from medtrans.system.progress import track
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
@@ -32,9 +30,12 @@ from medtrans.training.log import TrainingLog
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
 from medtrans.training.step import learning_rate, train_step
-from medtrans.training.validation import Outcome, validate
+from medtrans.training.validation import validate
 
 _LOG_EVERY = 10  # steps
+_LESS_MEMORY = (
+    "It translates slices whole. Crop the val volumes, or train where there is more memory."
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def _trained(stage: Stage, folder: Path, execution: Execution) -> State:
     group.wait()  # all have read the checkpoint before the first writes it anew
     alone = group.world == 1
     writer = _Writer(stage, state, folder, stop if alone else None) if group.leads else None
-    if writer is not None:
-        writer.validate()  # a signal may have come before
+    if writer is not None and writer.validate():  # which a signal had prevented
+        writer.save(last=True)
+    if alone:
+        stop.raise_if_set(f"Saved at {stage.name} step {state.step}.")
     with track(f"{stage.name} stage") as update:
         for batch in _stream(stage, state.step, execution):
             loss, norm = train_step(stage, state, batch, execution.seed, group)
@@ -185,20 +188,29 @@ class _Writer:
         if done % _LOG_EVERY == 0:
             self.log.training(done, self.meter.read(learning_rate(self.stage.config, done)))
 
-    def validate(self) -> None:
-        """Score the averaged network on the val split, when it is due; keep the best so far."""
+    def validate(self) -> bool:
+        """Score the averaged network on the val split, when it is due; keep the best so far.
+
+        Returns
+        -------
+        bool
+            Whether it was due, and is done.
+        """
         stage, state = self.stage, self.state
         due = _due(state.step, stage.config.validate_every, stage.config.iterations)
         if not (due and stage.validation.examples) or state.validated == state.step:
-            return
+            return False
         network = state.average.module.eval()
         device = next(network.parameters()).device
         bf16 = stage.config.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            outcome = self._outcome(network, device)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+            memory_errors(f"Validation of the {stage.name} stage", _LESS_MEMORY),
+        ):
+            outcome = validate(network, stage.validation, device, self.stop)
         network.train()
         if outcome is None:
-            return
+            return False
         state.validated = state.step
         self.log.validation(state.step, outcome)
         score = outcome.scores[stage.monitored]
@@ -207,17 +219,7 @@ class _Writer:
             save_weights(self.folder / BEST, network.state_dict())
         best = f"(best {state.best_score:.2f})"
         self.note = f"val {stage.monitored} {score:.2f} dB {best}"
-
-    def _outcome(self, network: nn.Module, device: torch.device) -> Outcome | None:
-        try:
-            return validate(network, self.stage.validation, device, self.stop)
-        except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
-                raise
-        raise TrainingError(
-            f"Validation of the {self.stage.name} stage needs more memory than there is: it "
-            "translates slices whole. Crop the val volumes, or train where there is more memory."
-        )
+        return True
 
     def save(self, *, last: bool) -> None:
         """Write the checkpoint, when it is due or this step is the last."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
+
+from tests.faults.children import in_child
 
 _CHANGES = {"os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.link", "os.truncate"}
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -26,21 +28,16 @@ def kills(work: Callable[[], object], step: int = 1) -> Iterator[int]:
     """
     for n in count(1, step):
         assert n < _MOST
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside torch's threads
-            child = os.fork()
-        if child == 0:
-            _be_killed_before_change(n)
-            try:
-                work()
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = in_child(partial(_killed, work, n))
         if status == 0:
             return
         assert status == -signal.SIGKILL, "the work failed by itself"
         yield n
+
+
+def _killed(work: Callable[[], object], n: int) -> None:
+    _be_killed_before_change(n)
+    work()
 
 
 def _be_killed_before_change(n: int) -> None:

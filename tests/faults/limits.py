@@ -1,34 +1,56 @@
-"""A process that may write files up to a size only: what a full disk or a quota does to it."""
+"""A process that may not write: because the disk is full, or because it has no right to."""
 
 from __future__ import annotations
 
 import os
 import resource
 import traceback
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from medtrans.errors import MedtransError
+from tests.faults.children import fork
 
 DONE = "done"
 
 
 def writing_at_most(size: int, work: Callable[[], object]) -> str:
-    """Do `work` in a child whose files may not grow beyond `size` bytes.
+    """Do `work` in a child whose files may not grow beyond `size` bytes, as on a full disk.
 
     Returns
     -------
     str
         The sentence of the error that a user gets; `DONE`; or the traceback of a fault of ours.
     """
+    limits = (size, resource.RLIM_INFINITY)
+    return _answer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits), work)
+
+
+def with_memory(size: int, work: Callable[[], object]) -> str:
+    """Do `work` in a child that may have `size` bytes of memory more than it has."""
+
+    def limit() -> None:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + size
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+    return _answer(limit, work)
+
+
+def without_rights(work: Callable[[], object]) -> str:
+    """Do `work` in a child that the permissions of files bind also where the tests are root's."""
+    return _answer(_become_nobody, work)
+
+
+def _become_nobody() -> None:
+    if os.geteuid() == 0:
+        os.setegid(65534)
+        os.seteuid(65534)
+
+
+def _answer(limit: Callable[[], None], work: Callable[[], object]) -> str:
     read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside torch's threads
-        child = os.fork()
-    if child == 0:
-        os.close(read)
-        os.write(write, _told(size, work).encode()[:60000])
-        os._exit(0)
+    child = fork(lambda: os.write(write, _told(limit, work).encode()[:60000]))
     os.close(write)
     with os.fdopen(read, encoding="utf-8") as answer:
         text = answer.read()
@@ -36,8 +58,8 @@ def writing_at_most(size: int, work: Callable[[], object]) -> str:
     return text
 
 
-def _told(size: int, work: Callable[[], object]) -> str:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+def _told(limit: Callable[[], None], work: Callable[[], object]) -> str:
+    limit()
     try:
         work()
     except MedtransError as error:

@@ -79,6 +79,7 @@ def page(out: Path, inputs: Path) -> None:
 WRITES: dict[str, Write] = {
     "checkpoint": lambda out, _: save_checkpoint(out, state()),
     "weights": lambda out, _: save_weights(out / "best.pt", state().network.state_dict()),
+    "large weights": lambda out, _: save_weights(out / "best.pt", {"a": torch.ones(200_000)}),
     "row of the log": log,
     "cache": prepare,
     "run": claim,
@@ -106,7 +107,11 @@ WRITES: dict[str, Write] = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def make_inputs(folder: Path) -> Path:
+    """Write what the writers need."""
     image, affine = helpers.head()
     helpers.write_nifti(folder / "t1.nii.gz", image, affine)
     SimpleITK.WriteImage(

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from medtrans.errors import UsageError
+from medtrans.errors import MedtransError, UsageError
 from medtrans.system.devices import (
     choose_device,
     choose_precision,
     fit_threads,
     lacks_memory,
+    memory_errors,
     slices_at_a_time,
     tune_process,
     usable_cores,
@@ -165,3 +166,16 @@ def test_freed_memory_is_used_again() -> None:
     if not known:
         pytest.skip("no glibc")
     assert kept < given_back / 10
+
+
+def test_no_memory_becomes_a_sentence() -> None:
+    for error in (MemoryError(), RuntimeError("can't start new thread")):
+        with (
+            pytest.raises(MedtransError, match=r"^Training needs more memory .* Use less\.$"),
+            memory_errors("Training", "Use less."),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("Training", "Use less."):
+        raise RuntimeError("shapes")
+    with memory_errors("Training", "Use less."):
+        pass

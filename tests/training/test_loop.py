@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.errors import Interrupted, Terminated, TrainingError
+from medtrans.errors import Interrupted, MedtransError, Terminated, TrainingError
 from medtrans.system.atomic import remove_leftovers
 from medtrans.system.signals import StopSignal
 from medtrans.training import loop
@@ -75,6 +75,20 @@ def stopping(stage: Stage, stop: StopSignal, step: int, number: int = signal.SIG
     return replace(stage, loss=loss)
 
 
+def stopping_in_validation(stage: Stage, stop: StopSignal, call: int) -> Stage:
+    """The same stage, in whose given call of the predictor (from 1) a signal comes."""
+    predict, calls = stage.validation.predict, 0
+
+    def interrupted(network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            stop.received = signal.SIGINT
+        return predict(network, batch)
+
+    return replace(stage, validation=replace(stage.validation, predict=interrupted, slices_each=9))
+
+
 class Seen(NamedTuple):
     stage: Stage
     sizes: list[int]
@@ -98,6 +112,10 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def rows_if_any(path: Path) -> list[dict[str, str]]:
+    return rows(path) if path.exists() else []
 
 
 class TestLearningRate:
@@ -354,7 +372,7 @@ class TestNoMemory:
             raise NO_MEMORY[0]
 
         monkeypatch.setattr(loop, "validate", lacking)
-        with pytest.raises(TrainingError, match="Validation of the noise stage needs more memory"):
+        with pytest.raises(MedtransError, match="Validation of the noise stage needs more memory"):
             run(make_stage(validate_every=1), tmp_path)
 
     def test_another_error_is_not_taken_for_it(self, make_stage: Any, tmp_path: Path) -> None:
@@ -392,17 +410,7 @@ class TestStopping:
         if moment == "in the step":
             stage = stopping(stage, stop, 2)
         else:
-            predict, calls = stage.validation.predict, 0
-
-            def interrupted(network: nn.Module, batch: Any) -> dict[str, Tensor]:
-                nonlocal calls
-                calls += 1
-                if calls == 2:
-                    stop.received = signal.SIGINT
-                return predict(network, batch)
-
-            changed = replace(stage.validation, predict=interrupted, slices_each=9)
-            stage = replace(stage, validation=changed)
+            stage = stopping_in_validation(stage, stop, 2)
         with pytest.raises(Interrupted):
             run(stage, tmp_path / "parts", stop=stop)
         assert read_tensors(tmp_path / "parts" / "last.pt")["validated"] < 2
@@ -410,6 +418,23 @@ class TestStopping:
         assert equal(untouched, resumed)
         one, two = (rows(tmp_path / n / "validation.csv") for n in ("whole", "parts"))
         assert one == two
+
+    def test_the_validation_of_a_resumed_stage_may_be_interrupted_too(
+        self, make_stage: Any, tmp_path: Path
+    ) -> None:
+        """Of the last step; and it is made once, however often the stage is resumed."""
+        config = {"iterations": 2, "validate_every": 2, "validation_slices": 9}
+        untouched = run(make_stage(**config), tmp_path / "whole")
+        folder = tmp_path / "parts"
+        for wrapped in (stopping, stopping_in_validation):
+            stop = StopSignal()
+            with pytest.raises(Interrupted, match="step 2"):
+                stage = wrapped(make_stage(**config), stop, 2 if wrapped is stopping else 1)
+                run(stage, folder, stop=stop, resume=True)
+            assert not rows_if_any(folder / "validation.csv")
+        for _ in range(2):
+            assert equal(untouched, run(make_stage(**config), folder, resume=True))
+        assert rows(folder / "validation.csv") == rows(tmp_path / "whole" / "validation.csv")
 
     @pytest.mark.parametrize("counts", [(0, 2), (2, 1)])
     @pytest.mark.parametrize("name", ["noise", "residual"])

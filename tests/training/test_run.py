@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from medtrans.config.schema import Pipeline
-from medtrans.data.manifest import Manifest
+from medtrans.data.manifest import Entry, Manifest
 from medtrans.errors import (
     GeometryError,
     Interrupted,
@@ -34,6 +34,7 @@ from medtrans.inference.translator import Translator
 from medtrans.package.store import load_package
 from medtrans.system.locks import LOCK_FILE, only_one_in
 from medtrans.training import run, stages
+from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.training.checkpoint import read_tensors
 from medtrans.training.examples import select_data
 from medtrans.training.noise_origin import noise_origin_in
@@ -182,6 +183,13 @@ class TestSourcesCannotReachTheNoiseStage:
 
 
 class TestInterrupted:
+    @pytest.fixture(autouse=True)
+    def python_handles_interrupts(self) -> Iterator[None]:
+        """A shell that starts the tests in the background leaves SIGINT ignored."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize("step", [1, 3])
     def test_in_each_stage_and_resumed_ends_bit_equal(
         self,
@@ -207,6 +215,32 @@ class TestInterrupted:
         assert helpers.digest(out / "model" / weights) == helpers.digest(
             finished / "model" / weights
         )
+
+    @pytest.mark.parametrize("stage", ["noise", "residual"])
+    def test_while_volumes_are_prepared_it_acts_at_once(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, stage: str,
+    ) -> None:  # fmt: skip
+        """A thousand volumes take an hour, and all that is prepared is on the disk."""
+        wanted = {"noise": "t2", "residual": "t1"}[stage]
+        original, begun = VolumeCache.get, []
+
+        def get(cache: VolumeCache, entry: Entry) -> CachedVolume:
+            if entry.contrast == wanted:
+                begun.append(entry)
+                signal.raise_signal(signal.SIGINT)
+            return original(cache, entry)
+
+        out = tmp_path / "run"
+        with monkeypatch.context() as patch:
+            patch.setattr(VolumeCache, "get", get)
+            with pytest.raises(KeyboardInterrupt):
+                train(plan(cohort, out, pipeline))
+        assert len(begun) == 1
+        assert not (out / LOCK_FILE).exists()
+        train(plan(cohort, out, pipeline, resume=True))
+        one, two = (read_tensors(f / "residual" / "best.pt") for f in (finished, out))
+        assert equal(one, two)
 
     def test_resuming_a_finished_run_changes_no_weights(
         self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
