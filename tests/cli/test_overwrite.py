@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -90,6 +91,16 @@ class TestTranslate:
         job = Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=tmp_path / spread)
         with pytest.raises(OutputError, match="would replace"):
             read_job(job, Task.parse("t1-to-t2"), samples=2)
+
+    def test_a_taken_name_is_refused_before_any_work(self, head_file: Path, tmp_path: Path) -> None:
+        for name in ("o.json", "s.json"):
+            (tmp_path / name).write_text(MINE)
+            spread = tmp_path / "s.nii.gz"
+            job = Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=spread)
+            with pytest.raises(OutputError, match=rf"{name} exists.*--overwrite"):
+                read_job(job, Task.parse("t1-to-t2"), samples=2)
+            read_job(replace(job, overwrite=True), Task.parse("t1-to-t2"), samples=2)
+            (tmp_path / name).unlink()
 
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_an_input_is_never_replaced(self, head_file: Path, overwrite: bool) -> None:
