@@ -144,15 +144,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
     TrainingError
         When there is no state, both are damaged, or they are of another model.
     """
-    path = folder / LAST
-    try:
-        content = read_tensors(path)
-    except TrainingError:
-        if not (folder / PREVIOUS).is_file():
-            raise
-        say(f"Warning: the checkpoint {path} is damaged or gone. Going on from the one before it.")
-        path = folder / PREVIOUS
-        content = read_tensors(path)
+    path, content = _newest(folder)
     try:
         state.network.load_state_dict(content["network"])
         state.average.load_state_dict(content["average"])
@@ -166,6 +158,11 @@ def load_checkpoint(folder: Path, state: State) -> None:
     state.validated = int(content.get("validated", state.step))
     state.skipped, state.strikes = (int(content.get(key, 0)) for key in ("skipped", "strikes"))
     state.parts = int(content.get("parts", state.parts))
+
+
+def steps_done(folder: Path) -> int:
+    """Say how far a stage has been trained; raises `TrainingError` as `load_checkpoint` does."""
+    return int(_newest(folder)[1].get("step", 0))
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -196,6 +193,18 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if expected is not None and expected != _checksum(content):
         raise _damaged(path, "its checksum is another")
     return content
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Read the last state that is whole, and say so when it is not the last one."""
+    path = folder / LAST
+    try:
+        return path, read_tensors(path)
+    except TrainingError:
+        if not (folder / PREVIOUS).is_file():
+            raise
+    say(f"Warning: the checkpoint {path} is damaged or gone. Going on from the one before it.")
+    return folder / PREVIOUS, read_tensors(folder / PREVIOUS)
 
 
 def _save(path: Path, content: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ from medtrans.networks.transfer import misfitting, relabelled
 from medtrans.networks.unet import noise_network
 from medtrans.package.store import ModelPackage, load_package
 from medtrans.system.progress import say
-from medtrans.training.checkpoint import BEST, LAST, Weights, read_tensors
+from medtrans.training.checkpoint import BEST, Weights, has_checkpoint, read_tensors, steps_done
 from medtrans.training.recipe import with_sigma
 from medtrans.training.run_folder import read_recipe
 
@@ -160,10 +160,10 @@ def noise_origin_of_run(folder: Path) -> NoiseOrigin | None:
         When its training is not finished.
     """
     stage = folder / "noise"
-    if not (stage / LAST).is_file():
+    if not has_checkpoint(stage):
         return None
     recipe = read_recipe(stage)
-    done, planned = read_tensors(stage / LAST).get("step", 0), recipe.noise.iterations
+    done, planned = steps_done(stage), recipe.noise.iterations
     if done < planned:
         raise TrainingError(
             f"The noise stage in {folder} is not finished: {done} of {planned} steps. Go on with "

@@ -31,6 +31,7 @@ from medtrans.training.checkpoint import (
     load_checkpoint,
     read_tensors,
     save_checkpoint,
+    steps_done,
 )
 from medtrans.training.data import StageExamples, batches, pair_example, target_example
 from medtrans.training.log import TrainingLog
@@ -562,6 +563,7 @@ class TestCheckpoint:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
         spoil(tmp_path / "last.pt", damage)
         assert has_checkpoint(tmp_path)
+        assert steps_done(tmp_path) == 3
         load_checkpoint(tmp_path, state)
         assert state.step == 3
         assert equal(state.network.state_dict(), before.network.state_dict())
