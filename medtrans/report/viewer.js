@@ -202,7 +202,7 @@ function onPlaneKey(event, tile) {
   const turns = event.shiftKey
     ? {
       ArrowLeft: () => setWindow(kind, level, width / 1.1), ArrowRight: () => setWindow(kind, level, width * 1.1),
-      ArrowUp: () => setWindow(kind, level + 2, width), ArrowDown: () => setWindow(kind, level - 2, width),
+      ArrowUp: () => setWindow(kind, level - 2, width), ArrowDown: () => setWindow(kind, level + 2, width),
     }
     : {
       ArrowLeft: () => moveTo(across, at[across] - 1), ArrowRight: () => moveTo(across, at[across] + 1),
@@ -237,7 +237,7 @@ function followPointer(tile) {
     begun.moved ||= Math.hypot(x, y) > 4;
     if (!begun.moved) return;
     if (begun.crosshair) place(event);
-    else setWindow(kindOf(tile.layer), begun.level - y / 3, begun.width * Math.exp(x / 150));
+    else setWindow(kindOf(tile.layer), begun.level + y / 3, begun.width * Math.exp(x / 150));
   });
   canvas.addEventListener("pointerup", (event) => {
     if (begun && !begun.moved) place(event);
