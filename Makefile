@@ -9,11 +9,12 @@ INPUTS := pyproject.toml constraints.txt
 OLDEST := .venv-oldest
 AUDIT := .venv-audit
 
-.PHONY: demo test test-oldest lint format wheel-check fuzz soak audit sbom constraints clean help
+.PHONY: demo test test-oldest browser lint format wheel-check fuzz soak audit sbom constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests; those of the page need a Chromium (make browser), else skip"
+	@echo "make browser      install Debian's Chromium, as root"
 	@echo "make test-oldest  run the tests with the lowest versions that pyproject.toml allows (7 GB)"
 	@echo "make lint         ruff and mypy"
 	@echo "make wheel-check  install the built wheel into an empty environment and translate there"
@@ -30,6 +31,9 @@ test: $(VENV)/.developer
 
 test-oldest: $(OLDEST)/.made
 	$(OLDEST)/bin/python -m pytest -n auto -o filterwarnings=error:::medtrans
+
+browser:
+	apt-get install -y --no-install-recommends chromium
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

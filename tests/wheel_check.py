@@ -38,13 +38,16 @@ def main() -> None:
         medtrans = folder / "empty" / "bin" / "medtrans"
         run(medtrans, "phantom", "heads", "--subjects", "1", "--skull-stripped", cwd=folder)
         source = Path("heads") / "sub-001" / "t1.nii.gz"
-        result = json.loads(run(medtrans, "translate", source, "--json", cwd=folder))
+        result = json.loads(
+            run(medtrans, "translate", source, "--report", "page.html", "--json", cwd=folder)
+        )
         program = "import medtrans; print(medtrans.__version__, medtrans.__file__)"
         version, where = run(python, "-c", program, cwd=folder).split()
         assert wheel.name.startswith(f"medtrans-{version}-"), (wheel.name, version)
         assert Path(where).is_relative_to(folder / "empty"), where
         output = Path(folder, result["volumes"][0]["output"])
         assert output.is_file(), result
+        assert "viewer" in (folder / "page.html").read_text(encoding="utf-8"), result
         assert json.loads(run(medtrans, "tasks", "--json", cwd=folder))["tasks"]
         row = result["volumes"][0]
         sys.stdout.write(f"{wheel.name} translates in an empty environment: {row}\n")

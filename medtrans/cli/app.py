@@ -162,7 +162,11 @@ def translate(
         typer.Option(help="Number of slices computed together; default: automatic."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="HTML file for a report with a picture.")
+        Path | None, typer.Option(help="HTML page to write: planes to move through, and numbers.")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="With --report: the real target volume, shown with the error."),
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="CSV; its volumes of the source contrast are translated.")
@@ -213,6 +217,7 @@ def translate(
         mask=mask,
         uncertainty=uncertainty,
         report=report,
+        reference=reference,
         kind=output_kind,
         series=series,
         volume=volume,

@@ -1,4 +1,4 @@
-"""`medtrans demo`: a real T1 volume, translated by the shipped model, with a picture."""
+"""`medtrans demo`: a real T1 volume, translated by the shipped model, with a page to look at."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from medtrans.errors import UsageError
 from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
-from medtrans.report.page import save_picture
+from medtrans.report.page import save_page
+from medtrans.report.still import save_picture
+from medtrans.report.translation import describe, translation_scene
 from medtrans.system.atomic import make_folder, replacing
 from medtrans.system.devices import tune_process
 from medtrans.system.progress import say, track
-from medtrans.volumes import marks, read_volume
+from medtrans.volumes import marks
+from medtrans.volumes.files import load
 
 _MARK = b"MNI152 template for medtrans demo"  # so that only our own copy is replaced
 
@@ -23,7 +26,7 @@ def run_demo(out: Path, device: str = "auto", overwrite: bool = False) -> dict[s
     Parameters
     ----------
     out : Path
-        Folder for the source, the synthetic volume with its sidecar, and the picture.
+        Folder for the source, the synthetic volume with its sidecar, the picture and the page.
     device : str
         "auto", "cpu" or "cuda".
     overwrite : bool
@@ -37,7 +40,9 @@ def run_demo(out: Path, device: str = "auto", overwrite: bool = False) -> dict[s
         When a file cannot be written, or is somebody else's.
     """
     picture = out / "mni152_t1_and_synthetic_t2.png"
+    page = out / "mni152_t2.html"
     marks.require_marked([picture], marks.PNG, overwrite=overwrite)
+    marks.require_marked([page], marks.HTML, overwrite=overwrite)
     source = _write_template(out, overwrite)
     tune_process()
     translator = Translator.load(device=device)
@@ -46,14 +51,17 @@ def run_demo(out: Path, device: str = "auto", overwrite: bool = False) -> dict[s
     with track("slices") as on_slices:
         job = Job(source, out / "mni152_t2-synthetic.nii.gz", overwrite=overwrite)
         written = translator.translate_file(job, settings, on_slices)
-    columns = {"T1 (source)": source, "T2 (SYNTHETIC)": written.outputs[0]}
-    save_picture(picture, {name: read_volume(path) for name, path in columns.items()})
+    image = load(source, None, None)
+    scene = translation_scene(image, written)
+    save_picture(picture, scene)
+    save_page(page, describe(scene, image.source, written))
     return {
         "source": str(source),
         "outputs": [str(path) for path in written.outputs],
         "picture": str(picture),
         "slices": written.translation.slices,
         "seconds": round(written.seconds, 1),
+        "page": str(page),
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtrans.cli.page import PageJob, PageRequest, check_page
 from medtrans.config.terms import Kind, Task
 from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
 from medtrans.inference.input_checks import check_values
@@ -19,7 +20,6 @@ from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_ma
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import choose_task, find_package, package_name, read_recipe
 from medtrans.system.progress import say, track
-from medtrans.volumes import marks
 
 if TYPE_CHECKING:
     from medtrans.inference.cohort import Result
@@ -39,8 +39,8 @@ class TranslateRequest:
         A CSV of volumes, and the folder for what they become.
     model, device, precision : str
     settings : Settings
-    mask, uncertainty, report : Path or None
-        Further files of a single input.
+    mask, uncertainty, report, reference : Path or None
+        Further files of a single input; a reference goes with a report.
     kind, series, volume
         As in `Job`, for every input.
     strict : bool
@@ -68,15 +68,23 @@ class TranslateRequest:
     volume: int | None
     strict: bool
     overwrite: bool = False
+    reference: Path | None = None
     on_fault: Callable[[BaseException], str] | None = None
 
     def __post_init__(self) -> None:
-        if self.report is not None and self.report.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"--report writes an HTML page: {self.report} should end in .html.")
+        if self.page is None and self.reference is not None:
+            raise UsageError("--reference is shown on the page: add --report page.html.")
         if self.manifest is None and self.out_dir is not None:
             raise UsageError("--out-dir goes with --manifest; for files use -o.")
         if self.manifest and (self.out_dir is None or self.inputs or self.out is not None):
             raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
+
+    @property
+    def page(self) -> PageRequest | None:
+        """What --report asks for; raises `UsageError` for another kind of file."""
+        if self.report is None:
+            return None
+        return PageRequest(self.report, self.reference, self.uncertainty is not None)
 
     def jobs(self, task: Task) -> list[Job]:
         """List what is to be translated; raises `UsageError` for what does not go together."""
@@ -108,12 +116,11 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
     task = choose_task(
         request.settings.task, read_recipe(folder).parsed_tasks, package_name(folder)
     )
-    jobs = request.jobs(task)
-    if request.report is not None:
-        marks.require_page(request.report, overwrite=request.overwrite)
+    jobs, page = request.jobs(task), request.page
     if len(jobs) > 1:
         return _translate(request, jobs)
-    return _translate(request, [_checked(jobs[0], task, request.settings)])
+    read = _checked(jobs[0], task, request.settings)
+    return _translate(request, [read], None if page is None else check_page(page, read))
 
 
 def _checked(job: Job, task: Task, settings: Settings) -> ReadJob:
@@ -123,10 +130,11 @@ def _checked(job: Job, task: Task, settings: Settings) -> ReadJob:
     return read
 
 
-def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict[str, Any]:
+def _translate(
+    request: TranslateRequest, jobs: Sequence[Job | ReadJob], page: PageJob | None = None
+) -> dict[str, Any]:
     from medtrans.inference.cohort import translate_cohort
     from medtrans.inference.translator import Translator, Written
-    from medtrans.report.translation import save_translation
     from medtrans.system.devices import tune_process
 
     settings, rows = request.settings, list[dict[str, Any]]()
@@ -154,9 +162,9 @@ def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict
             on_done=on_done,
             on_slices=on_slices,
         )
-    if request.report is not None and isinstance(jobs[0], ReadJob):
+    if page is not None:
         assert isinstance(results[0], Written)  # a single job's error has been raised
-        save_translation(request.report, jobs[0].image, results[0])
+        page.save(results[0])
     failures = [result for result in results if isinstance(result, MedtransError)]
     counts = Counter(row["result"] for row in rows)
     return {
@@ -166,6 +174,7 @@ def _translate(request: TranslateRequest, jobs: Sequence[Job | ReadJob]) -> dict
         "device": str(translator.device),
         "volumes": rows,
         **{name: counts[name] for name in ("translated", "unchanged", "failed")},
+        **({} if page is None else {"page": str(page.request.path)}),
         "exit_code": failures[0].exit_code if failures else EXIT_DONE,
     }
 

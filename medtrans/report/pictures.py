@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,20 @@ _CAPTION = 22
 _INK = 235
 
 
-def save_grid(
-    path: Path,
-    rows: Sequence[Sequence[NDArray[np.float32]]],
-    captions: Sequence[str],
-    scale: int = 1,
-) -> None:
-    """Write a PNG of image tiles.
+Rows = Sequence[Sequence[NDArray[np.float32]]]
+"""Tiles, each (height, width) in [0, 1], row by row."""
+
+
+def save_grid(path: Path, rows: Rows, captions: Sequence[str], scale: int = 1) -> None:
+    """Write a PNG of image tiles, as `draw_grid` lays them out."""
+    _save(path, draw_grid(rows, captions, scale))
+
+
+def draw_grid(rows: Rows, captions: Sequence[str], scale: int = 1) -> Image.Image:
+    """Lay image tiles out, with captions.
 
     Parameters
     ----------
-    path : Path
     rows : sequence of rows of arrays
         Each (height, width) in [0, 1]; every tile is shown upright as given. Tiles of a row may
         differ in size from those of other rows.
@@ -52,7 +56,7 @@ def save_grid(
             canvas.paste(row[column], (left, top))
             top += height + _GAP
         left += widths[column] + _GAP
-    _save(path, canvas)
+    return canvas
 
 
 def save_curves(
@@ -103,12 +107,19 @@ def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.flip(plane.T, (0, 1))
 
 
-def _save(path: Path, canvas: Image.Image) -> None:
+def encode(canvas: Image.Image) -> bytes:
+    """Give the bytes of a PNG that says that medtrans made it."""
     facts = PngInfo()
     name, _, value = marks.PNG.decode().partition("\0")
     facts.add_text(name, value)
+    written = BytesIO()
+    canvas.save(written, format="PNG", pnginfo=facts)
+    return written.getvalue()
+
+
+def _save(path: Path, canvas: Image.Image) -> None:
     with replacing(path) as partial:
-        canvas.save(partial, format="PNG", pnginfo=facts)
+        partial.write_bytes(encode(canvas))
 
 
 def _tile(values: NDArray[np.float32], scale: int) -> Image.Image:

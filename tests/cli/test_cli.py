@@ -394,9 +394,37 @@ class TestPlain:
             "translate", head_file, "--model", identity_model, "--report", page, "--seed", "12"
         )
         assert answer.code == 0, answer
+        assert f"page: {page}" in answer.out
         assert "identity" in page.read_text()
-        assert "data:image/png;base64," in page.read_text()
+        assert "Source T1" in page.read_text()
+        assert "Uncertainty" not in page.read_text()
         assert nib.load(tmp_path / "t1_t2-synthetic.nii.gz").shape == helpers.SHAPE
+
+    def test_report_with_reference_and_uncertainty(
+        self, medtrans: Run, random_model: Path, head_file: Path, tmp_path: Path
+    ) -> None:
+        page, spread = tmp_path / "page.html", tmp_path / "std.nii.gz"
+        given = ["translate", head_file, "--model", random_model, "--report", page]
+        given += ["--reference", head_file, "--samples", "2", "--uncertainty", spread]
+        answer = medtrans(*given, "--mode", "realistic")
+        assert answer.code == 0, answer
+        for name in ("Reference T2", "Absolute error after a linear fit", "Uncertainty"):
+            assert name in page.read_text()
+
+    def test_a_wrong_reference_is_refused_early(
+        self, medtrans: Run, head_file: Path, tmp_path: Path
+    ) -> None:
+        voxels, affine = helpers.head()
+        moved = helpers.write_nifti(tmp_path / "moved.nii.gz", voxels, affine + np.eye(4))
+        plain = helpers.write_nifti(tmp_path / "plain.nii.gz", 0 * voxels, affine)
+        given = ["translate", head_file, "--report", tmp_path / "page.html", "--reference"]
+        for path, said in ((moved, "not on one grid"), (plain, "has one value")):
+            answer = medtrans(*given, path)
+            assert answer.code == 2
+            assert said in answer.err
+            assert path.name in answer.err
+        answer = medtrans("translate", head_file, "--reference", head_file)
+        assert "add --report" in answer.err
 
     def test_evaluate_two_files(self, medtrans: Run, head_file: Path) -> None:
         answer = medtrans("evaluate", "--prediction", head_file, "--reference", head_file)

@@ -16,7 +16,7 @@ from medtrans.config.terms import Task
 from medtrans.errors import OutputError
 from medtrans.inference.jobs import Job, read_job
 from medtrans.phantom.heads import write_subjects
-from medtrans.report.page import save_html
+from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import save_curves, save_grid
 from medtrans.volumes import marks
 from tests import helpers
@@ -135,7 +135,7 @@ def test_marks_of_pictures_and_pages(tmp_path: Path) -> None:
     grid, curves, page = tmp_path / "g.png", tmp_path / "c.png", tmp_path / "p.html"
     save_grid(grid, [[tile]], [""])
     save_curves(curves, [0.1, 1.0], {"a": [0.0, 1.0]}, 0.1)
-    save_html(page, "title", grid, {})
+    save_page(page, Page("title"))
     marks.require_marked([grid, curves], marks.PNG)
     marks.require_marked([page], marks.HTML)
     for file, mark in ((grid, marks.HTML), (page, marks.PNG)):
@@ -164,7 +164,7 @@ def test_noise_level(medtrans: Callable, cohort: Path, tmp_path: Path) -> None:
 def test_demo(medtrans: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medtrans.cli import demo
 
-    for name in ("mni152_t1.nii.gz", "mni152_t1_and_synthetic_t2.png"):
+    for name in ("mni152_t1.nii.gz", "mni152_t1_and_synthetic_t2.png", "mni152_t2.html"):
         (tmp_path / name).write_text(MINE)
         code, said = medtrans("demo", "--out", tmp_path)
         assert code == 2, said

@@ -18,8 +18,10 @@ from medtrans.cli.evaluate import write_scores
 from medtrans.cli.noise_level import _write_rows
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry, Manifest, write_manifest
-from medtrans.report.page import save_html, save_picture
+from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import save_curves, save_grid
+from medtrans.report.scene import Layer, Scene, arrange
+from medtrans.report.still import save_picture
 from medtrans.training import log as training_log
 from medtrans.training.cache import VolumeCache
 from medtrans.training.checkpoint import State, averaged, save_checkpoint, save_weights
@@ -72,8 +74,12 @@ def result(out: Path, inputs: Path, kind: str, name: str) -> None:
     write_volume(noise, out / name, volume.meta["source"], builders.provenance())
 
 
+def scene(inputs: Path) -> Scene:
+    return arrange([Layer("source", "a", read_volume(inputs / "t1.nii.gz"))])
+
+
 def page(out: Path, inputs: Path) -> None:
-    save_html(out / "page.html", "title", inputs / "picture.png", {"facts": {"a": "b"}})
+    save_page(out / "page.html", Page("title", scene(inputs), (), {"facts": {"a": "b"}}))
 
 
 WRITES: dict[str, Write] = {
@@ -92,9 +98,7 @@ WRITES: dict[str, Write] = {
     "dicom": lambda out, inputs: result(out, inputs, "series", "result"),
     "grid of pictures": lambda out, _: save_grid(out / "a.png", [[TILE]], ["a"]),
     "curves": lambda out, _: save_curves(out / "a.png", [0.1, 1.0], {"J": [0.2, 0.3]}, 0.1),
-    "picture of volumes": lambda out, inputs: save_picture(
-        out / "a.png", {"a": read_volume(inputs / "t1.nii.gz")}
-    ),
+    "picture of volumes": lambda out, inputs: save_picture(out / "a.png", scene(inputs)),
     "page": page,
     "manifest": lambda out, _: write_manifest(
         out / "manifest.csv", [{"subject": "s", "contrast": "t1", "path": "a.nii"}] * 5
@@ -118,7 +122,6 @@ def make_inputs(folder: Path) -> Path:
         SimpleITK.GetImageFromArray(image.T.astype(np.float32)), str(folder / "t1.mha")
     )
     builders.dicom_series(folder / "series")
-    save_grid(folder / "picture.png", [[TILE]], ["a"])
     rows = [{"subject": "s", "contrast": "t1", "path": "t1.nii.gz"}]
     write_manifest(folder / "manifest.csv", rows)
     return folder

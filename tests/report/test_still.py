@@ -1,0 +1,49 @@
+"""The still picture: the right way up however a volume is stored, black where there is no one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medtrans.report.scene import arrange
+from medtrans.report.still import save_picture
+from tests import helpers
+from tests.report import builders
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_volume_is_shown_the_same_however_it_is_stored(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    image, affine = helpers.head(shape=(24, 28, 20))
+    plain, other = tmp_path / "plain.png", tmp_path / "other.png"
+    save_picture(plain, arrange([builders.layer(image, affine)]))
+    stored = helpers.stored_as(image, affine, order, (-1, 1, -1))
+    save_picture(other, arrange([builders.layer(*stored)]))
+    assert np.array_equal(pixels_of(plain), pixels_of(other))
+
+
+def test_a_single_slice(tmp_path: Path) -> None:
+    plane = helpers.marked_head()[:, :, 4:5]
+    scene = arrange([builders.layer(plane), builders.layer(plane, role="synthetic")])
+    save_picture(tmp_path / "p.png", scene)
+    assert pixels_of(tmp_path / "p.png").shape[1] > 20
+
+
+@pytest.mark.parametrize("background", [0.0, -700.0, 5000.0])
+def test_the_background_is_black_whatever_its_value(tmp_path: Path, background: float) -> None:
+    rng = np.random.default_rng(0)
+    voxels = np.full((16, 16, 16), background, dtype=np.float32)
+    voxels[4:12, 4:12, 4:12] = rng.normal(0, 300, (8, 8, 8))
+    save_picture(tmp_path / "p.png", arrange([builders.layer(voxels)]), scale=1)
+    pixels = pixels_of(tmp_path / "p.png")[-16:]  # the last plane, with its margin below
+    assert pixels[4, 9] > 0
+    assert not pixels[-5:].any()
