@@ -356,7 +356,10 @@ def noise_level(
 
 @app.command()
 def evaluate(
-    manifest: Annotated[Path | None, typer.Option(help="CSV with the pairs to score.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the pairs, or with the columns subject,prediction,reference."),
+    ] = None,
     model: Model = "brain_mri",
     task: TaskOption = None,
     split: Annotated[str, typer.Option(help="Split to score: train, val or test.")] = "test",
@@ -365,15 +368,22 @@ def evaluate(
         typer.Option(help="Mode to score; may be repeated; default: all modes of the model."),
     ] = None,
     prediction: Annotated[
-        Path | None, typer.Option(help="Score this file instead of a model.")
+        Path | None, typer.Option(help="Score this file, or a folder of files, of any tool.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="With --prediction: the real image.")
+        Path | None, typer.Option(help="With --prediction: the real image, or a folder of them.")
     ] = None,
     mask: Annotated[
         Path | None,
         typer.Option(
-            help="With --prediction: score where this volume is above 0; default: the foreground."
+            help="With --prediction: the foreground is where this volume is above 0, or those of "
+            "a folder; default: it is found."
+        ),
+    ] = None,
+    region: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also score where this volume is above 0, or those of a folder: a lesion."
         ),
     ] = None,
     window: Annotated[
@@ -383,30 +393,34 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for scores.csv; default: none is written.")
+        Path | None,
+        typer.Option(
+            help="Folder for scores.csv, summary.csv and evaluation.json; default: none is written."
+        ),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Score a model and two baselines on a split, or one file against another."""
-    from medtrans.cli.evaluate import (
-        ModelRequest,
-        evaluate_manifest,
-        evaluate_pair,
-        pair_request,
+    """Score a model and two baselines on a split, or files of any tool against real images."""
+    from medtrans.cli.evaluate import EvaluateRequest, Files
+    from medtrans.cli.evaluate import evaluate as run
+
+    request = EvaluateRequest(
+        manifest=manifest,
+        model=model,
+        device=device,
+        task=task,
+        split=split,
+        modes=cast("tuple[Mode, ...]", tuple(mode or ())),  # `Settings` checks them
+        files=Files(prediction, reference, mask, region, window),
+        out=out,
+        seed=seed,
+        overwrite=overwrite,
     )
-
-    modes = cast("tuple[Mode, ...]", tuple(mode or ()))  # `Settings` checks them
-    request = ModelRequest(manifest, model, device, task, split, modes, out, seed, overwrite)
-
-    if prediction is not None or reference is not None:
-        pair = pair_request((prediction, reference), mask, window, request)
-        result = evaluate_pair(pair)
-    else:
-        result = evaluate_manifest(request)
-    Output(json).result(result)
+    found = run(request)
+    Output(json).result(found.result, found.plain)
 
 
 @app.command()

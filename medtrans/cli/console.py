@@ -22,12 +22,13 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
-    def result(self, result: Mapping[str, Any]) -> None:
-        """Print what a command found or did."""
+    def result(self, result: Mapping[str, Any], plain: Mapping[str, Any] | None = None) -> None:
+        """Print what a command found or did; for a person only `plain`, where it is given."""
         if self.as_json:
             sys.stdout.write(json.dumps(result, default=str) + "\n")
         else:
-            sys.stdout.write("\n".join(_lines(result)) + "\n")
+            shown = result if plain is None else plain
+            sys.stdout.write("\n".join(_lines(shown)) + "\n")
 
     def error(self, error: MedtransError, code: int) -> None:
         """Print why a command did not do what was asked."""

@@ -1,7 +1,7 @@
 """The manifest: a CSV that lists volumes, read into a checked table.
 
-Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256``; any other
-column is kept and ignored. Paths are relative to the CSV. Every problem of a file is reported
+Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256, mask``; any
+other column is kept and ignored. Paths are relative to the CSV. Every problem of a file is reported
 at once, each with its row as a spreadsheet numbers it (the header is row 1).
 """
 
@@ -38,7 +38,11 @@ _TRAIN_BELOW, _VAL_BELOW = 0.8, 0.9
 
 @dataclass(frozen=True)
 class Entry:
-    """One volume of a manifest; `session` and `sha256` are "" where the manifest names none."""
+    """One volume of a manifest; `session` and `sha256` are "" where the manifest names none.
+
+    `mask` is a region of interest on the volume's grid, for `medtrans evaluate` alone: nothing
+    else reads it, or minds whether it is there.
+    """
 
     subject: str
     session: str
@@ -46,6 +50,7 @@ class Entry:
     path: Path
     split: str
     sha256: str = ""
+    mask: Path | None = None
 
     def verify(self) -> None:
         """Refuse a file with another hash than is stated; raises `UnreadableFileError`.
@@ -62,6 +67,11 @@ class Pair:
 
     source: Entry
     target: Entry
+
+    @property
+    def mask(self) -> Path | None:
+        """The region of interest that the manifest names, beside the target or the source."""
+        return self.target.mask or self.source.mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +319,8 @@ def _entry(record: Mapping[Hashable, str]) -> Entry:
     subject, session = record["subject"], record.get("session", "")
     contrast = cast(Contrast, record["contrast"])  # `read_table` has checked it
     path, digest = Path(record["path"]), record.get("sha256", "")
-    return Entry(subject, session, contrast, path, record["split"], digest)
+    mask = Path(record["mask"]) if record.get("mask") else None
+    return Entry(subject, session, contrast, path, record["split"], digest, mask)
 
 
 def _entry_order(entry: Entry) -> tuple[str, str, int]:

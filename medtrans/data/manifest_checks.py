@@ -20,7 +20,7 @@ from medtrans.system.names import is_plain_name
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("subject", "contrast", "path")
-KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256")
+KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256", "mask")
 
 Problem = tuple[int, str]
 
@@ -29,7 +29,7 @@ _MOST_LINES = 20
 
 
 def read_table(path: Path, *, check_files: bool) -> pd.DataFrame:
-    """Read a CSV into stripped strings, with `path` joined to the CSV's folder.
+    """Read a CSV into stripped strings, with `path` and `mask` joined to the CSV's folder.
 
     Parameters
     ----------
@@ -48,10 +48,11 @@ def read_table(path: Path, *, check_files: bool) -> pd.DataFrame:
     ManifestError
         One sentence when the file is no CSV, else all problems, one line each.
     """
-    lines = _read_lines(path)
-    header = [_column_name(cell) for cell in lines[0][1]]
+    lines = read_lines(path, REQUIRED_COLUMNS)
+    header = column_names(lines[0][1], KNOWN_COLUMNS)
     problems = [*_check_header(path, header), *_check_widths(lines[1:], len(header))]
-    table = _tabulate(path.parent, header, lines[1:])
+    table = tabulate(header, lines[1:])
+    join_paths(table, path.parent, ("path", "mask"))
     checks = [*_CHECKS, _check_files] if check_files else _CHECKS
     problems += [problem for check in checks for problem in check(table)]
     raise_problems(path, problems)
@@ -102,8 +103,26 @@ def describe_unknown(what: str, value: str, known: Sequence[str]) -> str:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Read the lines that are not blank, as (row, stripped cells); at least two of them."""
+Line = tuple[int, list[str]]
+"""A line of a CSV: its row as a spreadsheet numbers it, and its stripped cells."""
+
+
+def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
+    """Read the lines of a CSV that are not blank; the header and at least one more.
+
+    Parameters
+    ----------
+    path
+        The CSV.
+    columns
+        Those that it must have, for the sentences.
+
+    Raises
+    ------
+    ManifestError
+        The file is no CSV, or lists nothing.
+    """
+    start = ",".join(columns)
     text = _read_text(path)
     delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
     stream = io.StringIO(text, newline="")
@@ -111,15 +130,15 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raw = list(csv.reader(stream, delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
         raise ManifestError(
-            f"{path} is not a CSV ({error}): give a table that starts 'subject,contrast,path'."
+            f"{path} is not a CSV ({error}): give a table that starts '{start}'."
         ) from error
     stripped = [(row, [cell.strip() for cell in cells]) for row, cells in enumerate(raw, start=1)]
     lines = [(row, cells) for row, cells in stripped if any(cells)]
     if not lines:
         raise ManifestError(
-            f"{path} is empty: write a first line 'subject,contrast,path' and one line per volume."
+            f"{path} is empty: write a first line '{start}' and one line per volume."
         )
-    if len(lines) == 1 and set(map(_column_name, lines[0][1])) & set(REQUIRED_COLUMNS):
+    if len(lines) == 1 and set(column_names(lines[0][1], columns)) & set(columns):
         raise ManifestError(f"{path} lists no volume: add one line per volume below the header.")
     return lines
 
@@ -149,9 +168,8 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _tabulate(
-    folder: Path, header: list[str], lines: Sequence[tuple[int, list[str]]]
-) -> pd.DataFrame:
+def tabulate(header: list[str], lines: Sequence[Line]) -> pd.DataFrame:
+    """Make a table of strings, indexed by row; cells without a column are left out."""
     width = len(header)
     padded = [(cells + [""] * width)[:width] for _, cells in lines]
     rows = pd.Index([row for row, _ in lines], name="row")
@@ -159,14 +177,19 @@ def _tabulate(
     table = table.loc[:, ~table.columns.duplicated()].drop(columns="", errors="ignore")
     for column in {"contrast", "split", "sha256"} & set(table.columns):
         table[column] = table[column].str.lower()
-    if "path" in table:
-        table["path"] = [str(folder / cell) if cell else "" for cell in table["path"]]
     return table
 
 
-def _column_name(cell: str) -> str:
+def join_paths(table: pd.DataFrame, folder: Path, columns: Iterable[str]) -> None:
+    """Make the paths of a table relative to a folder, in place; empty cells stay empty."""
+    for column in columns:
+        if column in table:
+            table[column] = [str(folder / cell) if cell else "" for cell in table[column]]
+
+
+def column_names(header: Iterable[str], known: Sequence[str]) -> list[str]:
     """Fold the case of the columns that mean something here, and leave the others alone."""
-    return cell.lower() if cell.lower() in KNOWN_COLUMNS else cell
+    return [cell.lower() if cell.lower() in known else cell for cell in header]
 
 
 # Checks ------------------------------------------------------------------------------------------
@@ -278,8 +301,13 @@ def _check_shared_files(table: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _check_files(table: pd.DataFrame) -> Iterator[Problem]:
-    if "path" in table:
-        for row, path in _items(table.loc[table["path"] != "", "path"]):
+    yield from check_files_of(table, "path")
+
+
+def check_files_of(table: pd.DataFrame, column: str) -> Iterator[Problem]:
+    """Report every path of a column that is not there; a missing column has none."""
+    if column in table:
+        for row, path in _items(table.loc[table[column] != "", column]):
             if not _exists(Path(path)):
                 yield row, f"there is no file {path}: correct the path or get the volume"
 

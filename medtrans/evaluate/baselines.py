@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from medtrans.config.schema import Pipeline
+from medtrans.config.terms import Contrast, Task
+from medtrans.evaluate.cases import Case, window_of
+from medtrans.preprocessing.foreground import find_foreground
+from medtrans.preprocessing.intensity import Profile, measure_profile
 from medtrans.volumes.voxels import Voxels
 
 _BINS = 256
@@ -41,3 +47,28 @@ class ToneCurve:
     def __call__(self, source: Voxels) -> Voxels:
         """Map intensities; beyond the fitted range the ends are held."""
         return np.interp(source, self.levels, self.values).astype(np.float32)
+
+
+def fit_tone_curve(cases: Iterable[Case], task: Task, pipeline: Pipeline) -> ToneCurve:
+    """Fit the curve to the foreground of cases, each volume on its own scale; at least one."""
+
+    def voxels() -> Iterator[tuple[Voxels, Voxels]]:
+        for case in cases:
+            source = _normalised(case.source, task.source, pipeline)
+            target = _normalised(case.target, task.target, pipeline)
+            yield source[case.mask], target[case.mask]
+
+    return ToneCurve.fit(voxels())
+
+
+def tone_mapped(case: Case, curve: ToneCurve, task: Task, pipeline: Pipeline) -> Voxels:
+    """Give what the curve makes of a case's source, with nothing around the foreground."""
+    unit = window_of(pipeline, task) or Profile(0, 1)
+    predicted = unit.restore(curve(_normalised(case.source, task.source, pipeline)))
+    return np.where(case.mask, predicted, np.float32(unit.low))
+
+
+def _normalised(volume: MetaTensor, contrast: Contrast, pipeline: Pipeline) -> Voxels:
+    values = volume.numpy()
+    scale = pipeline.contrasts[contrast]
+    return measure_profile(values, find_foreground(values), scale).normalise(values)

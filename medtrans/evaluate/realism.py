@@ -49,7 +49,11 @@ def realism_distance(predicted: Voxels, reference: Voxels, seed: int = 0) -> flo
     ValueError
         When a set has fewer than two patches with foreground.
     """
-    truth, synthetic = features(reference, seed), features(predicted, seed)
+    return distance_between(features(predicted, seed), features(reference, seed))
+
+
+def distance_between(synthetic: Tensor, truth: Tensor) -> float:
+    """Do as `realism_distance`, of what `features` gave for the two sets."""
     if min(len(truth), len(synthetic)) < 2:
         raise ValueError("a set needs at least two 32 x 32 patches that are half foreground.")
     centre, spread = truth.mean(dim=0), truth.std(dim=0).clamp_min(1e-6)

@@ -8,6 +8,8 @@ above 1. Errors of place do not count here: that is what `metrics` is for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage, signal
@@ -34,7 +36,7 @@ def slice_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> 
     predicted, reference : array of float32
         Shape (X, Y, Z), on one intensity scale.
     mask : array of bool
-        Shape (X, Y, Z); a voxel counts where its neighbour is inside, too.
+        Shape (X, Y, Z), not empty; a voxel counts where its neighbour is inside, too.
     axis : int
         The array's axis along which the volume was cut into slices.
 
@@ -43,14 +45,8 @@ def slice_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> 
     float or None
         None where no two neighbouring slices have foreground.
     """
-    inside = np.moveaxis(mask, axis, 0)
-    both = inside[:-1] & inside[1:]
-    if not both.any():
-        return None
-    of_predicted, of_reference = (
-        _step(np.moveaxis(v, axis, 0), both) for v in (predicted, reference)
-    )
-    return of_predicted / max(of_reference, _TINY)
+    box = _box(mask)
+    return _step_ratio(*(_step(v[box], mask[box], axis) for v in (predicted, reference)))
 
 
 def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float:
@@ -60,11 +56,8 @@ def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis:
     pixels. The blur looks at the mask's voxels only, so that the rim of the foreground, an edge in
     both images, adds nothing. Parameters as for `slice_ratio`.
     """
-    weight = _blur(mask.astype(np.float32), axis)
-    of_predicted, of_reference = (
-        _detail(values, mask, weight, axis) for values in (predicted, reference)
-    )
-    return of_predicted / max(of_reference, _TINY)
+    box = _box(mask)
+    return _detail_ratio(*(_detail(v[box], mask[box], axis) for v in (predicted, reference)))
 
 
 def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float | None:
@@ -82,12 +75,72 @@ def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: i
     float or None
         None where the mask holds too few lines of 48 pixels.
     """
-    ratios = []
-    for along in (a for a in range(3) if a != axis):
-        shares = [_nyquist_share(volume, mask, along) for volume in (predicted, reference)]
-        if shares[0] is not None and shares[1] is not None:
-            ratios.append(shares[0] / max(shares[1], 1.0))
+    box = _box(mask)
+    return _grid_ratio(*(_grid(v[box], mask[box], axis) for v in (predicted, reference)))
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What the three ratios need of one volume, so that it is measured once beside several others.
+
+    Attributes
+    ----------
+    step : float or None
+        Mean absolute difference between neighbouring slices.
+    detail : float
+        In-plane energy of fine detail.
+    grid : tuple of float or None
+        Power of a pattern of two pixels, along each in-plane axis.
+    """
+
+    step: float | None
+    detail: float
+    grid: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, volume: Voxels, mask: Mask, axis: int) -> Texture:
+        """Measure a volume (X, Y, Z) in a mask of its shape that is not empty."""
+        box = _box(mask)
+        part = (volume[box], mask[box], axis)
+        return cls(_step(*part), _detail(*part), _grid(*part))
+
+    def ratios(self, reference: Texture) -> dict[str, float | None]:
+        """Give the three ratios by name; None for one that is not defined."""
+        return {
+            "high_frequency_ratio": _detail_ratio(self.detail, reference.detail),
+            "slice_ratio": _step_ratio(self.step, reference.step),
+            "checkerboard_ratio": _grid_ratio(self.grid, reference.grid),
+        }
+
+
+def _step_ratio(predicted: float | None, reference: float | None) -> float | None:
+    if predicted is None or reference is None:
+        return None
+    return predicted / max(reference, _TINY)
+
+
+def _detail_ratio(predicted: float, reference: float) -> float:
+    return predicted / max(reference, _TINY)
+
+
+def _grid_ratio(
+    predicted: tuple[float | None, ...], reference: tuple[float | None, ...]
+) -> float | None:
+    ratios = [
+        share / max(of_reference, 1.0)
+        for share, of_reference in zip(predicted, reference, strict=True)
+        if share is not None and of_reference is not None
+    ]
     return max(ratios, default=None)
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """Find the box of a mask; it begins where lines of pixels would begin in the whole volume."""
+    spans = [
+        np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a)))[[0, -1]]
+        for a in range(3)
+    ]
+    return tuple(slice(int(a) // _LINE_STEP_PX * _LINE_STEP_PX, int(b) + 1) for a, b in spans)
 
 
 def _nyquist_share(volume: Voxels, mask: Mask, axis: int) -> float | None:
@@ -106,13 +159,22 @@ def _nyquist_share(volume: Voxels, mask: Mask, axis: int) -> float | None:
     return float(2 * spectrum[_NYQUIST] / max(spectrum[_BESIDE].mean(), _TINY))
 
 
-def _step(slices: Voxels, both: Mask) -> float:
+def _grid(volume: Voxels, mask: Mask, axis: int) -> tuple[float | None, ...]:
+    return tuple(_nyquist_share(volume, mask, along) for along in range(3) if along != axis)
+
+
+def _step(volume: Voxels, mask: Mask, axis: int) -> float | None:
+    slices, inside = np.moveaxis(volume, axis, 0), np.moveaxis(mask, axis, 0)
+    both = inside[:-1] & inside[1:]
+    if not both.any():
+        return None
     return float(np.mean(np.abs(np.diff(slices, axis=0))[both], dtype=np.float64))
 
 
-def _detail(values: Voxels, mask: Mask, weight: Voxels, axis: int) -> float:
-    smooth = _blur(np.where(mask, values, np.float32(0)), axis)[mask] / weight[mask]
-    return float(np.mean((values[mask] - smooth) ** 2, dtype=np.float64))
+def _detail(volume: Voxels, mask: Mask, axis: int) -> float:
+    weight = _blur(mask.astype(np.float32), axis)[mask]
+    smooth = _blur(np.where(mask, volume, np.float32(0)), axis)[mask] / weight
+    return float(np.mean((volume[mask] - smooth) ** 2, dtype=np.float64))
 
 
 def _blur(values: Voxels, axis: int) -> Voxels:

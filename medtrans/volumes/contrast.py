@@ -16,6 +16,9 @@ from medtrans.config.terms import Contrast
 AIR_HU = -1000.0  # by the definition of the unit
 # The range of what CT scanners store: HU + 1024 in 12 bits. They pad with its lower end.
 LOWEST_STORED_HU, HIGHEST_STORED_HU = -1024, 3071
+# What counts as a tissue when a CT image is scored: from the first HU up to, not including, the
+# second. Fat lies at -100, muscle at 50; spongy bone begins at about 200.
+TISSUES_HU = {"soft": (-200.0, 200.0), "bone": (200.0, HIGHEST_STORED_HU + 1.0)}
 
 # First match wins: FLAIR is T2-weighted, T1c is T1-weighted, T2* is none of ours.
 _NAMES: tuple[tuple[Contrast | None, str], ...] = (

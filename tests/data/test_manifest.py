@@ -426,3 +426,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(OutputError):
         write_manifest(tmp_path / "gone" / "m.csv", [])
     assert list(tmp_path.iterdir()) == [goal]
+
+
+def test_a_region_of_interest_is_the_pairs(tmp_path: Path) -> None:
+    """Beside either contrast; whether it is there matters only to who reads it."""
+    rows = ["a,t1,a1,", "a,t2,a2,m/a.nii", "b,t1,b1,b.nii", "b,t2,b2,", "c,t1,c1,", "c,t2,c2,"]
+    for name in ("a1", "a2", "b1", "b2", "c1", "c2"):
+        (tmp_path / name).touch()
+    csv = tmp_path / "m.csv"
+    csv.write_text("\n".join(["subject,contrast,path,Mask", *rows]))
+    pairs = Manifest.read(csv).pairs("t1", "t2", None)
+    assert [pair.mask for pair in pairs] == [tmp_path / "m" / "a.nii", tmp_path / "b.nii", None]

@@ -1,32 +1,38 @@
-"""Scores, baselines, and the comparison of a model with them."""
+"""What a score is: in a mask, on a scale, and the same as scikit-image's and MONAI's own."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.metrics import MultiScaleSSIMMetric
+from skimage import metrics as skimage_metrics
+from skimage.measure import pearson_corr_coeff
 
-from medtrans.config.schema import Pipeline
-from medtrans.data.manifest import Manifest
-from medtrans.errors import GeometryError, ManifestError
-from medtrans.evaluate.baselines import ToneCurve
-from medtrans.evaluate.compare import evaluate_model, summarise
-from medtrans.evaluate.metrics import linear_fit, psnr, similarity, unit_scale
-from medtrans.evaluate.scores import evaluate_files, score
-from medtrans.inference.settings import Settings
-from medtrans.inference.translator import Translator
-from medtrans.preprocessing.foreground import find_foreground
-from medtrans.preprocessing.intensity import Profile
-from medtrans.training.run import TrainingPlan, train
-from medtrans.volumes import read_volume
-from tests import helpers
+from medtrans.evaluate.metrics import (
+    SCALE_WEIGHTS,
+    best_line,
+    correlation,
+    linear_fit,
+    ms_ssim,
+    nrmse,
+    psnr,
+    scales_of,
+    similarity,
+    ssim_map,
+    unit_scale,
+)
 
 
 @pytest.fixture
 def truth() -> np.ndarray:
     return np.random.default_rng(0).random((12, 13, 11)).astype(np.float32)
+
+
+@pytest.fixture
+def other(truth: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(1).standard_normal(truth.shape).astype(np.float32)
+    return truth + np.float32(0.2) * noise
 
 
 @pytest.fixture
@@ -47,6 +53,107 @@ class TestPsnr:
 
     def test_equal_images_have_a_finite_score(self, truth: np.ndarray, mask: np.ndarray) -> None:
         assert psnr(truth, truth, mask) == pytest.approx(120)
+
+
+class TestAgainstTheLibraries:
+    """Direct calls of scikit-image and MONAI give the same numbers."""
+
+    def test_psnr(self, truth: np.ndarray, other: np.ndarray, mask: np.ndarray) -> None:
+        expected = skimage_metrics.peak_signal_noise_ratio(truth[mask], other[mask], data_range=1)
+        assert psnr(other, truth, mask) == pytest.approx(expected, rel=1e-6)
+
+    def test_nrmse(self, truth: np.ndarray, other: np.ndarray, mask: np.ndarray) -> None:
+        expected = skimage_metrics.normalized_root_mse(truth[mask], other[mask])
+        assert nrmse(other, truth, mask) == pytest.approx(expected, rel=1e-6)
+
+    def test_correlation(self, truth: np.ndarray, other: np.ndarray, mask: np.ndarray) -> None:
+        expected, _ = pearson_corr_coeff(other, truth, mask)
+        assert correlation(other, truth, mask) == pytest.approx(expected, rel=1e-5)
+
+    def test_ssim(self, truth: np.ndarray, other: np.ndarray) -> None:
+        mean, full = skimage_metrics.structural_similarity(other, truth, data_range=1, full=True)
+        found = ssim_map(other, truth)
+        np.testing.assert_allclose(found, full, rtol=1e-5)
+        assert found[3:-3, 3:-3, 3:-3].mean() == pytest.approx(mean, rel=1e-5)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize(("side", "scales"), [(11, 1), (30, 2), (60, 3)])
+    def test_ms_ssim(self, axis: int, side: int, scales: int) -> None:
+        rng = np.random.default_rng(side)
+        slices = [rng.random((3, side, side + 5)).astype(np.float32) for _ in range(2)]
+        slices[1] = slices[0] + np.float32(0.3) * slices[1]
+        one, two = (np.moveaxis(values, 0, axis) for values in slices)
+        weights = np.array(SCALE_WEIGHTS[:scales])
+        metric = MultiScaleSSIMMetric(2, weights=(weights / weights.sum()).tolist())
+        expected = metric(*(torch.from_numpy(values)[None] for values in slices)).item()
+        found = ms_ssim(one, two, {"whole": np.ones(one.shape, dtype=bool)}, axis)
+        assert found == {"whole": pytest.approx(expected, rel=1e-5)}
+        assert scales_of(one.shape, axis) == scales
+
+    def test_ms_ssim_of_a_whole_slice(self) -> None:
+        """All five scales, with MONAI's own weights."""
+        rng = np.random.default_rng(0)
+        one = rng.random((1, 176, 180)).astype(np.float32)
+        two = one + rng.random(one.shape).astype(np.float32)
+        expected = MultiScaleSSIMMetric(2)(*(torch.from_numpy(v)[None] for v in (one, two))).item()
+        found = ms_ssim(one, two, {"whole": np.ones(one.shape, dtype=bool)}, 0)
+        assert found["whole"] == pytest.approx(expected, rel=1e-5)
+
+
+class TestMsSsim:
+    def test_only_the_neighbourhood_of_a_mask_counts(self) -> None:
+        rng = np.random.default_rng(0)
+        one = rng.random((2, 64, 64)).astype(np.float32)
+        two = one.copy()
+        two[:, :, 48:] += rng.random((2, 64, 16)).astype(np.float32)
+        masks = {name: np.zeros(one.shape, dtype=bool) for name in ("near", "far")}
+        masks["near"][:, 20:40, 44:56] = True
+        masks["far"][:, 20:40, 8:20] = True
+        found = ms_ssim(one, two, masks, 0)
+        assert found["far"] == pytest.approx(1, abs=1e-3)
+        assert found["near"] < 0.9
+
+    def test_many_slices_are_as_few(self) -> None:
+        """The volume is gone through in parts, which change nothing."""
+        one, two = np.random.default_rng(0).random((2, 130, 12, 12)).astype(np.float32)
+        mask = {"whole": np.ones(one.shape, dtype=bool)}
+        whole = MultiScaleSSIMMetric(2, weights=[1.0])(
+            torch.from_numpy(one)[None], torch.from_numpy(two)[None]
+        )
+        assert ms_ssim(one, two, mask, 0)["whole"] == pytest.approx(whole.item(), rel=1e-5)
+
+    def test_is_left_out_where_no_window_fits(self) -> None:
+        image = np.zeros((20, 10, 20), dtype=np.float32)
+        assert ms_ssim(image, image, {"whole": np.ones(image.shape, dtype=bool)}, 0) == {}
+
+    def test_a_mask_at_the_rim_counts(self) -> None:
+        one, two = np.random.default_rng(0).random((2, 3, 24, 24)).astype(np.float32)
+        rim = np.zeros((3, 24, 24), dtype=bool)
+        rim[:, :2, :2] = True
+        assert ms_ssim(one, two, {"rim": rim}, 0)["rim"] < 0.9
+        assert ms_ssim(one, one, {"rim": rim}, 0)["rim"] == pytest.approx(1)
+
+    def test_opposite_contrast_has_none(self) -> None:
+        image = np.random.default_rng(0).random((1, 40, 40)).astype(np.float32)
+        found = ms_ssim(image, 1 - image, {"whole": np.ones(image.shape, dtype=bool)}, 0)
+        assert found["whole"] == 0
+
+
+class TestUndefined:
+    def test_correlation_of_a_constant(self, truth: np.ndarray, mask: np.ndarray) -> None:
+        for value in (0, 3):
+            assert correlation(np.full_like(truth, value), truth, mask) is None
+        nearly = np.full_like(truth, 3)
+        nearly[5, 5, 5] = np.nextafter(np.float32(3), np.float32(4))
+        assert correlation(nearly, truth, mask) is None
+
+    def test_correlation_of_one_voxel(self, truth: np.ndarray) -> None:
+        one = np.zeros(truth.shape, dtype=bool)
+        one[3, 3, 3] = True
+        assert correlation(truth, truth, one) is None
+
+    def test_nrmse_of_nothing(self, truth: np.ndarray, mask: np.ndarray) -> None:
+        assert nrmse(truth, np.zeros_like(truth), mask) is None
 
 
 class TestSimilarity:
@@ -85,9 +192,10 @@ class TestScales:
 
     def test_linear_fit_is_least_squares(self, truth: np.ndarray, mask: np.ndarray) -> None:
         other = truth**2 + np.random.default_rng(2).random(truth.shape).astype(np.float32)
-        fitted = linear_fit(other, truth, mask)
         slope, shift = np.polyfit(other[mask].astype(float), truth[mask].astype(float), 1)
-        np.testing.assert_allclose(fitted, slope * other + shift, atol=1e-5)
+        line = best_line(other, truth, mask)
+        assert (line.slope, line.shift) == (pytest.approx(slope), pytest.approx(shift))
+        np.testing.assert_allclose(linear_fit(other, truth, mask), slope * other + shift, atol=1e-5)
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
     def test_linear_fit_of_a_constant_is_the_mean(
@@ -95,137 +203,3 @@ class TestScales:
     ) -> None:
         fitted = linear_fit(np.full_like(truth, value), truth, mask)
         np.testing.assert_allclose(fitted, truth[mask].mean(), rtol=1e-5)
-
-
-class TestScore:
-    def test_gain_does_not_matter_for_mr(self, truth: np.ndarray, mask: np.ndarray) -> None:
-        found = score(truth * 37, truth * 900, mask)
-        assert found["psnr"] > 60
-        names = ("psnr", "ssim", "mae", "high_frequency_ratio", "slice_ratio")
-        assert set(found) == {*names, *(f"{name}_fit" for name in names)}
-
-    def test_gain_matters_for_ct(self, truth: np.ndarray, mask: np.ndarray) -> None:
-        window = Profile(-1000, 2000)
-        hu = truth * 3000 - 1000
-        assert score(hu, hu, mask, window)["psnr"] > 100
-        off = score(hu + 300, hu, mask, Profile(-1000, 3000))
-        assert off["mae"] == pytest.approx(300 / 4000, rel=0.05)
-        assert off["psnr_fit"] > 60 > off["psnr"]
-
-
-class TestToneCurve:
-    def test_is_the_conditional_mean(self) -> None:
-        rng = np.random.default_rng(0)
-        source = rng.uniform(-1, 1, 200_000).astype(np.float32)
-        target = source**2 + 0.1 * rng.standard_normal(source.size)
-        half = source.size // 2
-        parts = [(source[:half], target[:half]), (source[half:], target[half:])]
-        curve = ToneCurve.fit(parts)
-        x = np.linspace(-0.95, 0.95, 40, dtype=np.float32)
-        np.testing.assert_allclose(curve(x), x**2, atol=0.03)
-        assert curve(x).dtype == np.float32
-
-    def test_holds_its_ends(self) -> None:
-        source = np.linspace(0, 0.5, 1000, dtype=np.float32)
-        curve = ToneCurve.fit([(source, 2 * source)])
-        low, high = curve(np.array([-1, 1], dtype=np.float32))
-        assert low == pytest.approx(0, abs=0.01)
-        assert high == pytest.approx(1, abs=0.01)
-
-
-class TestCompare:
-    def test_rows_for_baselines_and_modes(self, random_model: Path, cohort: Path) -> None:
-        translator = Translator.load(random_model, "cpu")
-        translator.sampler.precision = torch.float32
-        settings = [Settings(mode="fidelity"), Settings(mode="realistic")]
-        told: list[int] = []
-        table = evaluate_model(
-            translator, Manifest.read(cohort), "train", None, settings, lambda: told.append(1)
-        )
-        assert table["method"].tolist() == ["identity", "tone curve", "fidelity", "realistic"]
-        assert set(table["subject"]) == {"sub-001"}
-        assert set(table["task"]) == {"t1-to-t2"}
-        assert len(told) == 1
-        scores = table.set_index("method")
-        assert np.isfinite(scores.drop(columns=["subject", "task"]).to_numpy(float)).all()
-        # On the subject that it was fitted to, no linear map of the source can be better.
-        assert scores.loc["tone curve", "psnr_fit"] > scores.loc["identity", "psnr_fit"]
-
-    def test_the_task_that_is_scored_is_the_task_that_is_translated(self, tmp_path: Path) -> None:
-        manifest = helpers.write_cohort(tmp_path / "data", 1, contrasts=("t1", "t2", "flair"))
-        recipe = helpers.tiny_pipeline("base", tasks=["t1-to-t2", "t1-to-flair"])
-        translator = Translator.load(helpers.save_model(tmp_path / "model", recipe), "cpu")
-        cases = Manifest.read(manifest)
-        table = evaluate_model(translator, cases, "train", "t1-to-flair", [Settings()])
-        [pair] = cases.pairs("t1", "flair", "train")
-        source, target = read_volume(pair.source.path), read_volume(pair.target.path).numpy()
-        expected = {
-            task: score(
-                translator.translate_volume(source, Settings(task=task)).voxels,
-                target,
-                find_foreground(target),
-            )["psnr"]
-            for task in ("t1-to-t2", "t1-to-flair")
-        }
-        assert expected["t1-to-t2"] != pytest.approx(expected["t1-to-flair"], abs=1e-4)
-        found = table.set_index("method").loc["fidelity", "psnr"]
-        assert found == pytest.approx(expected["t1-to-flair"], abs=1e-6)
-
-    def test_summary_is_the_mean(self, identity_model: Path, tmp_path: Path) -> None:
-        manifest = helpers.write_cohort(tmp_path, 3)
-        manifest.write_text(manifest.read_text().replace(",val", ",test"))
-        table = evaluate_model(
-            Translator.load(identity_model, "cpu"), Manifest.read(manifest), "test", "t1-to-t2", []
-        )
-        [identity, _] = summarise(table)
-        rows = table[table["method"] == "identity"]
-        assert len(rows) == 2
-        assert identity["method"] == "identity"
-        assert identity["psnr"] == pytest.approx(rows["psnr"].mean())
-
-    def test_a_split_without_pairs(self, identity_model: Path, tmp_path: Path) -> None:
-        manifest = helpers.write_cohort(tmp_path, 1)
-        with pytest.raises(ManifestError, match="no pair"):
-            evaluate_model(
-                Translator.load(identity_model, "cpu"), Manifest.read(manifest), "test", None, []
-            )
-
-    def test_ct_is_scored_on_its_window(self, tmp_path: Path) -> None:
-        manifest = helpers.write_cohort(
-            tmp_path / "data", contrasts=("mr", "ct"), shape=(16, 16, 8), skull_stripped=True
-        )
-        recipe = helpers.tiny_pipeline("mr-to-ct")
-        plan = TrainingPlan(
-            recipe, Manifest.read(manifest), tmp_path / "run", device="cpu", stages="residual"
-        )
-        translator = Translator.load(train(plan), "cpu")
-        assert translator.package.profiles["ct"] == Profile(-1000, 2000)
-        table = evaluate_model(translator, plan.manifest, "test", None, [Settings()])
-        scores = table.set_index("method")
-        assert scores.loc["tone curve", "mae"] < 0.2
-
-
-class TestFiles:
-    def files(self, folder: Path) -> list[Path]:
-        return [helpers.write_nifti(folder / f"{c}.nii.gz", *helpers.head(c)) for c in ("t1", "t2")]
-
-    def test_against_itself(self, tmp_path: Path) -> None:
-        path, _ = self.files(tmp_path)
-        assert evaluate_files(path, path, None)["ssim"] == pytest.approx(1)
-
-    def test_in_a_mask(self, tmp_path: Path) -> None:
-        one, two = self.files(tmp_path)
-        image, affine = helpers.head("t2")
-        inside = (image > np.median(image[image > 0])).astype(np.uint8)
-        mask = helpers.write_nifti(tmp_path / "mask.nii.gz", inside, affine)
-        whole, part = evaluate_files(one, two, None), evaluate_files(one, two, mask)
-        assert whole["psnr"] != part["psnr"]
-
-    def test_other_grids_are_refused(self, tmp_path: Path, pipeline: Pipeline) -> None:
-        one, two = self.files(tmp_path)
-        image, affine = helpers.head()
-        small = helpers.write_nifti(tmp_path / "small.nii.gz", image[1:], affine)
-        with pytest.raises(GeometryError, match="prediction and the reference"):
-            evaluate_files(small, two, None)
-        with pytest.raises(GeometryError, match="mask and the reference"):
-            evaluate_files(one, two, small)

@@ -14,8 +14,8 @@ import SimpleITK
 import torch
 from torch import nn
 
-from medtrans.cli.evaluate import write_scores
 from medtrans.cli.noise_level import _write_rows
+from medtrans.cli.scores import write_scores
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry, Manifest, write_manifest
 from medtrans.report.page import Page, save_page
