@@ -359,7 +359,10 @@ class TestReaders:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("workers", [0, 1])
-    def test_a_volume_that_is_gone_or_damaged_is_named(self, tmp_path: Path, workers: int) -> None:
+    def test_a_volume_that_is_gone_or_damaged_is_named(
+        self, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(data, "_fit_shared_memory", lambda *_: True)  # reads here, too
         recipe = helpers.tiny_pipeline()
         for spoil in (Path.unlink, lambda path: path.write_bytes(b"no array")):
             volume = numbered(tmp_path, (3, 4))
