@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from medtrans.errors import Interrupted, MedtransError
 from medtrans.inference.jobs import Job, ReadJob
@@ -33,7 +36,8 @@ def translate_cohort(
 ) -> list[Result]:
     """Translate every job; one that fails does not stop the others unless `strict`.
 
-    Meanwhile no other process translates several volumes into the same folder.
+    Meanwhile no other process translates several volumes into the same folder. Of several volumes
+    the results have no voxels: those are in the files.
 
     Parameters
     ----------
@@ -86,6 +90,16 @@ def _translated(
             if strict:
                 raise
             result = error
+        if len(jobs) > 1:
+            result = _without_voxels(result)
         results.append(result)
         on_done(job.job if isinstance(job, ReadJob) else job, result)
     return results
+
+
+def _without_voxels(result: Result) -> Result:
+    """Drop what is on the disk, or was read in vain: of a thousand volumes it fills the memory."""
+    if isinstance(result, MedtransError):
+        return result.with_traceback(None)
+    nothing = np.zeros((0, 0, 0), np.float32)
+    return replace(result, translation=replace(result.translation, voxels=nothing, spread=None))
