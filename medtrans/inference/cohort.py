@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from medtrans.errors import FaultError, Interrupted, MedtransError
 from medtrans.inference.jobs import Job, ReadJob
@@ -51,7 +53,8 @@ def translate_cohort(
 
     A result that is there already, of the same input, model and settings, is left as it is. A job
     that was read before, or that says overwrite, is translated in any case.
-    Meanwhile no other process translates several volumes into the same folder.
+    Meanwhile no other process translates several volumes into the same folder. Of several volumes
+    the results have no voxels: those are in the files.
 
     Parameters
     ----------
@@ -104,6 +107,8 @@ def _translated(
             if strict:
                 raise
             result = error if isinstance(error, MedtransError) else FaultError.of(error)
+        if len(jobs) > 1:
+            result = _without_voxels(result)
         results.append(result)
         on_done(job.job if isinstance(job, ReadJob) else job, result)
     return results
@@ -122,3 +127,13 @@ def _translate(
         if outputs is not None:
             return Unchanged(outputs)
     return translator.translate_file(read, settings, on_slices)
+
+
+def _without_voxels(result: Result) -> Result:
+    """Drop what is on the disk, or was read in vain: of a thousand volumes it fills the memory."""
+    if isinstance(result, MedtransError):
+        return result.with_traceback(None)
+    if isinstance(result, Unchanged):
+        return result
+    nothing = np.zeros((0, 0, 0), np.float32)
+    return replace(result, translation=replace(result.translation, voxels=nothing, spread=None))

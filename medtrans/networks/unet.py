@@ -91,7 +91,9 @@ def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
     """Build the noise stage's network, called as network(x, time [, contrast]) (Eq. 10).
 
     It sees noisy target slices (B, 1, H, W); with `noise.sees_source` the 2k + 1 source slices
-    follow as channels. A recipe with a noise stage from elsewhere gets that stage's network.
+    follow as channels. It has no head: what it answers to noise has every frequency, and a head
+    that takes one out leaves that noise in the image. A recipe with a noise stage from elsewhere
+    gets that stage's network.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ def noise_network(pipeline: Pipeline, seed: int) -> nn.Module:
     if pipeline.denoiser is not None:
         return ForeignUNet(pipeline.denoiser.network)
     stack = pipeline.slices.stack if pipeline.noise.sees_source else 0
-    return _seeded(1 + stack, len(pipeline.targets), pipeline.network, seed)
+    config = pipeline.network.model_copy(update={"head_features": 0})
+    return _seeded(1 + stack, len(pipeline.targets), config, seed)
 
 
 def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:

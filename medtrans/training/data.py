@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -252,7 +253,14 @@ def _fit_shared_memory(slices: RandomSlices, rows: int, workers: int) -> bool:
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave stopping to the main process, which saves first: a job's signal reaches them all."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Leave stopping to the main process, which saves first: a job's signal reaches them all.
+
+    A second SIGTERM ends it: so does Python, when it exits, with processes that are still there.
+    """
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, first)
     torch.set_num_threads(1)

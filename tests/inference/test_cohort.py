@@ -182,6 +182,29 @@ class TestTranslate:
             )
         assert list((tmp_path / "out").iterdir()) == []
 
+    def test_results_of_many_do_not_fill_the_memory(
+        self, translator: Translator, heads: list[Path], tmp_path: Path
+    ) -> None:
+        """Neither voxels that are on the disk, nor what a failure's traceback holds."""
+        heads[0].write_text("not an image")
+        failed, written = translate_cohort(
+            translator,
+            jobs_from_inputs(heads, tmp_path / "out"),
+            Settings(samples=2),
+            strict=False,
+            on_done=lambda *_: None,
+        )
+        assert failed.__traceback__ is None
+        assert (written.translation.voxels.size, written.translation.spread) == (0, None)
+        [alone] = translate_cohort(
+            translator,
+            jobs_from_inputs(heads[1:], None),
+            Settings(),
+            strict=True,
+            on_done=lambda *_: None,
+        )
+        assert alone.translation.voxels.shape == helpers.SHAPE
+
     def test_a_second_one_into_the_same_folder_is_told_who_is_there(
         self, translator: Translator, cohort: Path, tmp_path: Path
     ) -> None:

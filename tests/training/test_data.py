@@ -33,6 +33,7 @@ from medtrans.training.data import (
 )
 from medtrans.training.stages import noise_stage, residual_stage
 from tests import helpers
+from tests.faults.children import in_child
 
 Cached = dict[str, dict[str, CachedVolume]]
 KINDS = ("flip", "affine", "tone_curve", "gamma", "lift", "bias_field", "noise", "cut")
@@ -358,8 +359,27 @@ class TestReaders:
             list(batches(slices, range(4), 2))
         assert "\n" not in str(caught.value)
 
+    def test_one_ignores_a_jobs_signal_but_not_pythons_exit(self) -> None:
+        """Else a process with an error that still holds its readers would never end."""
+
+        def reader() -> None:
+            data._quiet_worker(0)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+            os.write(write, b"alive")
+            signal.raise_signal(signal.SIGTERM)
+
+        read, write = os.pipe()
+        assert in_child(reader) == -signal.SIGTERM
+        assert os.read(read, 5) == b"alive"
+        for end in (read, write):
+            os.close(end)
+
     @pytest.mark.parametrize("workers", [0, 1])
-    def test_a_volume_that_is_gone_or_damaged_is_named(self, tmp_path: Path, workers: int) -> None:
+    def test_a_volume_that_is_gone_or_damaged_is_named(
+        self, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(data, "_fit_shared_memory", lambda *_: True)  # reads here, too
         recipe = helpers.tiny_pipeline()
         for spoil in (Path.unlink, lambda path: path.write_bytes(b"no array")):
             volume = numbered(tmp_path, (3, 4))
