@@ -72,9 +72,9 @@ class Shown(NamedTuple):
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """Lowest and highest value that is not blank."""
+        """Lowest and highest value that is not blank; the window's where all is."""
         values = self.voxels[~self.blank]
-        return float(values.min()), float(values.max())
+        return (float(values.min()), float(values.max())) if values.size else self.window
 
     def grey(self) -> Voxels:
         """Scale the window to [0, 1]."""
