@@ -44,12 +44,15 @@ class Layer(NamedTuple):
         Shape (X, Y, Z); all layers lie on one grid.
     unit : str
         Of its values; empty where they have none.
+    note : str
+        What else to say of its values.
     """
 
     role: Role
     name: str
     volume: MetaTensor
     unit: str = ""
+    note: str = ""
 
 
 class Shown(NamedTuple):

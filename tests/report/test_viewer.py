@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
         own = Path(playwright.chromium.executable_path)
         found = [str(own)] if own.is_file() else [p for n in SYSTEM if (p := shutil.which(n))]
         if not found:
-            pytest.skip("there is no Chromium: apt-get install chromium")
+            pytest.skip("there is no Chromium: make browser")
         chromium = playwright.chromium.launch(executable_path=found[0])
         yield chromium
         chromium.close()
