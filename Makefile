@@ -33,7 +33,8 @@ test-oldest: $(OLDEST)/.made
 	$(OLDEST)/bin/python -m pytest -n auto -o filterwarnings=error:::medtrans
 
 browser:
-	apt-get install -y --no-install-recommends chromium
+	command -v chromium || { apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium; }
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ def save_grid(path: Path, rows: Rows, captions: Sequence[str], scale: int = 1) -
     _save(path, draw_grid(rows, captions, scale))
 
 
-def draw_grid(rows: Rows, captions: Sequence[str], scale: int = 1) -> Image.Image:
+def draw_grid(
+    rows: Rows, captions: Sequence[str], scale: int = 1, sides: Sequence[tuple[str, str]] = ()
+) -> Image.Image:
     """Lay image tiles out, with captions.
 
     Parameters
@@ -40,6 +42,8 @@ def draw_grid(rows: Rows, captions: Sequence[str], scale: int = 1) -> Image.Imag
         One above each column.
     scale : int
         Integer enlargement.
+    sides : sequence of (str, str)
+        Of each row, what to write at the left and the right of its tiles; empty for nothing.
     """
     tiles = [[_tile(tile, scale) for tile in row] for row in rows]
     widths = [max(row[c].width for row in tiles) for c in range(len(captions))]
@@ -52,8 +56,12 @@ def draw_grid(rows: Rows, captions: Sequence[str], scale: int = 1) -> Image.Imag
     for column, caption in enumerate(captions):
         draw.text((left + 2, 3), caption, fill=_INK, font=font)
         top = _CAPTION + _GAP
-        for row, height in zip(tiles, heights, strict=True):
+        for number, (row, height) in enumerate(zip(tiles, heights, strict=True)):
             canvas.paste(row[column], (left, top))
+            for letter, at in zip(sides[number] if sides else (), (4, -4), strict=False):
+                across = left + at + (row[column].width if at < 0 else 0)
+                anchor = "lm" if at > 0 else "rm"
+                draw.text((across, top + height // 2), letter, fill=_INK, font=font, anchor=anchor)
             top += height + _GAP
         left += widths[column] + _GAP
     return canvas

@@ -44,12 +44,15 @@ class Layer(NamedTuple):
         Shape (X, Y, Z); all layers lie on one grid.
     unit : str
         Of its values; empty where they have none.
+    note : str
+        What else to say of its values.
     """
 
     role: Role
     name: str
     volume: MetaTensor
     unit: str = ""
+    note: str = ""
 
 
 class Shown(NamedTuple):
@@ -72,9 +75,9 @@ class Shown(NamedTuple):
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """Lowest and highest value that is not blank."""
+        """Lowest and highest value that is not blank; the window's where all is."""
         values = self.voxels[~self.blank]
-        return float(values.min()), float(values.max())
+        return (float(values.min()), float(values.max())) if values.size else self.window
 
     def grey(self) -> Voxels:
         """Scale the window to [0, 1]."""

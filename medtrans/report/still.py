@@ -10,6 +10,7 @@ from PIL import Image
 from medtrans.report.pictures import draw_grid, encode, upright
 from medtrans.report.scene import Scene, grid_of, isotropic
 from medtrans.system.atomic import replacing
+from medtrans.volumes.geometry import RAS_LABELS
 
 
 def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
@@ -39,4 +40,6 @@ def draw_scene(scene: Scene, scale: int = 1) -> Image.Image:
         [isotropic(upright(np.take(v, scene.centre[axis], axis)), axis, spacing) for v in greys]
         for axis in scene.planes
     ]
-    return draw_grid(rows, [shown.layer.name for shown in scene.shown], scale)
+    names, ends = [shown.layer.name for shown in scene.shown], [RAS_LABELS[a] for a in (1, 0, 0)]
+    sides = [(high, low) for low, high in (ends[axis] for axis in scene.planes)]
+    return draw_grid(rows, names, scale, sides)

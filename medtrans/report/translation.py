@@ -111,8 +111,8 @@ def _layers(source: Loaded, written: Written, extras: Extras) -> Iterator[Layer]
         yield Layer("reference", f"Reference {target_name}", reference, unit)
         if extras.error is None:
             error = _error(written.translation.voxels, extras.reference, fitted=not unit)
-            name = "Absolute error" if unit else "Absolute error after a linear fit"
-            yield Layer("error", name, _like(shown, error), unit)
+            note = "" if unit else ", after a linear fit of the synthetic volume to the reference"
+            yield Layer("error", "Absolute error", _like(shown, error), unit, note)
     if extras.error is not None:
         yield Layer("error", "Absolute error", _like(shown, extras.error), unit)
     if extras.uncertainty is not None:
@@ -160,7 +160,7 @@ def _spread(shown: Shown, foreground: Mask) -> str:
     inside = shown.voxels[foreground]
     unit = f" {shown.layer.unit}" if shown.layer.unit else ""
     if shown.layer.role in MAPS:
-        return f"mean {np.mean(inside):.4g}{unit} in the foreground"
+        return f"mean {np.mean(inside):.4g}{unit} in the foreground{shown.layer.note}"
     low, middle, high = np.percentile(inside, (1, 50, 99))
     return f"median {middle:.4g}{unit}, 1 to 99 %: {low:.4g} to {high:.4g}, in the foreground"
 

@@ -162,7 +162,8 @@ function show(choice) {
   for (const button of find("layers").children) {
     button.setAttribute("aria-pressed", String(button.dataset.view === String(view)));
   }
-  find("planes").className = view !== null ? "" : layers.length > 3 ? "several many" : "several";
+  const together = view !== null ? [] : layers.length > 3 ? ["several", "many"] : ["several"];
+  find("planes").className = [...(scene.planes.length === 1 ? ["one"] : []), ...together].join(" ");
   if (focused?.root.hidden) {
     tiles.find((tile) => tile.plane === focused.plane && !tile.root.hidden).canvas.focus();
   }
@@ -270,6 +271,7 @@ function addSlider(plane, section) {
   make("b", "", row, plane);
   const slider = make("input", "", row);
   Object.assign(slider, { type: "range", min: 1, max: size[PLANES[plane].through], step: 1 });
+  slider.disabled = size[PLANES[plane].through] === 1;
   slider.dataset.plane = plane;
   slider.addEventListener("input", () => {
     const axis = PLANES[plane].through;

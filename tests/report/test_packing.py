@@ -97,3 +97,12 @@ def test_a_page_stays_small(most: int) -> None:
 def test_thin_planes_are_left_out() -> None:
     voxels = builders.marked()[:, :, 4:6]
     assert facts(pack(arrange([builders.layer(voxels)])))["planes"] == ["axial"]
+
+
+def test_a_page_stays_small_where_some_planes_tell_little_of_the_others() -> None:
+    """The size is first told from every eighth plane."""
+    noise = np.random.default_rng(0).normal(1000, 200, (30, 30, 29)).astype(np.float32)
+    start = arrange([builders.layer(noise)]).centre[2] % 8
+    noise[:, :, start::8] = 1000
+    packed = pack(arrange([builders.layer(noise)]), 20_000)
+    assert 3 * len(packed.voxels[0]) / 4 <= 20_000 + 8

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medtrans.report.pictures import draw_grid
 from medtrans.report.scene import arrange
 from medtrans.report.still import save_picture
 from tests import helpers
@@ -36,6 +37,16 @@ def test_a_single_slice(tmp_path: Path) -> None:
     scene = arrange([builders.layer(plane), builders.layer(plane, role="synthetic")])
     save_picture(tmp_path / "p.png", scene)
     assert pixels_of(tmp_path / "p.png").shape[1] > 20
+
+
+def test_the_sides_are_marked() -> None:
+    blank = np.zeros((60, 60), dtype=np.float32)
+    plain = np.asarray(draw_grid([[blank, blank]], ["", ""]))
+    marked = np.asarray(draw_grid([[blank, blank]], ["", ""], sides=[("R", "L")]))
+    columns = np.flatnonzero((plain != marked).any(axis=0))
+    places = [(columns >= low) & (columns < low + 20) for low in (4, 44, 68, 108)]
+    assert all(place.any() for place in places)
+    assert np.logical_or.reduce(places).all()
 
 
 @pytest.mark.parametrize("background", [0.0, -700.0, 5000.0])

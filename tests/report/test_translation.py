@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medtrans.config.terms import Kind
 from medtrans.errors import GeometryError
 from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
@@ -18,6 +19,7 @@ from medtrans.report.translation import Extras, describe, save_translation, tran
 from medtrans.volumes.files import load
 from medtrans.volumes.voxels import Loaded
 from tests import helpers
+from tests.volumes.builders import dicom_series
 
 Translate = Callable[..., tuple[Loaded, Written]]
 
@@ -78,7 +80,8 @@ def test_reference_error_and_uncertainty(translate: Translate) -> None:
     scene = translation_scene(source, written, Extras(reference, uncertainty=0 * reference))
     roles = [shown.layer.role for shown in scene.shown]
     assert roles == ["source", "synthetic", "reference", "error", "uncertainty"]
-    assert scene.shown[3].layer.name == "Absolute error after a linear fit"
+    figures = dict(describe(scene, source.source, written).sections["Numbers"])
+    assert "after a linear fit" in figures["Absolute error"]
     assert np.abs(scene.shown[3].voxels).max() < 1e-2  # MR has no unit: a gain is no error
     given = translation_scene(source, written, Extras(reference, error=reference))
     assert np.array_equal(given.shown[3].voxels, given.shown[2].voxels)
@@ -89,6 +92,25 @@ def test_another_shape_is_refused(translate: Translate, tmp_path: Path) -> None:
     other = Extras(uncertainty=np.ones((3, 4, 5), dtype=np.float32))
     with pytest.raises(GeometryError, match="Uncertainty and Source T1"):
         save_translation(tmp_path / "page.html", source, written, other)
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nifti"])
+def test_a_series(random_model: Path, tmp_path: Path, kind: Kind) -> None:
+    """The output is read again, in whatever order it was stored."""
+    series = dicom_series(tmp_path / "study", 9, rows=8, columns=9, PixelData=pixels)
+    translator = Translator.load(random_model, "cpu")
+    job = Job(series, tmp_path / ("out.nii.gz" if kind == "nifti" else "out"), kind=kind)
+    written = translator.translate_file(job)
+    source, spread = load(series, None, None), written.translation.voxels
+    scene = translation_scene(source, written, Extras(reference=spread, uncertainty=spread))
+    synthetic, reference = scene.shown[1].voxels, scene.shown[2].voxels
+    assert np.abs(synthetic - reference).max() <= 0.01 * np.ptp(reference)
+    save_translation(tmp_path / "page.html", source, written)
+    assert "Doe" not in re.sub(r"[\w+/=]{500,}", "", (tmp_path / "page.html").read_text())
+
+
+def pixels(k: int) -> bytes:
+    return np.random.default_rng(k).integers(1, 900, (8, 9)).astype("<u2").tobytes()
 
 
 def test_no_name_of_a_patient(translate: Translate, tmp_path: Path) -> None:

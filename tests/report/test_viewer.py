@@ -16,7 +16,7 @@ import pytest
 
 from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import upright
-from medtrans.report.scene import MAPS, Scene, Shown, others
+from medtrans.report.scene import MAPS, Scene, Shown, arrange, others
 from tests.report import builders
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
         own = Path(playwright.chromium.executable_path)
         found = [str(own)] if own.is_file() else [p for n in SYSTEM if (p := shutil.which(n))]
         if not found:
-            pytest.skip("there is no Chromium: apt-get install chromium")
+            pytest.skip("there is no Chromium: make browser")
         chromium = playwright.chromium.launch(executable_path=found[0])
         yield chromium
         chromium.close()
@@ -393,3 +393,19 @@ def test_planes_are_as_long_as_in_millimetres(viewer: Viewer, scene: Scene) -> N
         across, up = (scene.shape[a] * (2 if a == 2 else 1) for a in others(axis))
         scale |= {round(box["width"] / across, 1), round(box["height"] / up, 1)}
     assert max(scale) - min(scale) <= 0.2, scale
+
+
+def test_a_single_slice_fits_on_the_screen(browser: Any, tmp_path: Path) -> None:
+    voxels = builders.marked()[:, :, 4:5]
+    layers = [builders.layer(voxels), builders.layer(voxels, role="synthetic")]
+    save_page(tmp_path / "page.html", Page("T", arrange(layers)))
+    viewer = Viewer(browser, tmp_path / "page.html").ready()
+    assert viewer.tab.locator("section.plane").count() == 1
+    assert viewer.slider("axial").is_disabled()
+    for role in ("source", "synthetic"):
+        box = viewer.canvas("axial", role).bounding_box()
+        assert box["y"] + box["height"] < 720 + 100
+    viewer.press("f")
+    assert viewer.canvas("axial", "synthetic").bounding_box()["width"] <= 640
+    assert viewer.troubles == []
+    viewer.context.close()
