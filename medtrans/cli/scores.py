@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,13 @@ def headlines(summary: pd.DataFrame) -> list[dict[str, Any]]:
         As `summarise` gives it.
     """
     chosen = _HEADLINES_CT if "mae_hu" in set(summary["score"]) else _HEADLINES
-    return [
-        {"method": method, "region": region, "n": int(rows["subjects"].max())}
-        | {name: _cell(rows[rows["score"] == name].to_dict("records")) for name in chosen}
-        for (method, region), rows in summary.groupby(["method", "region"], sort=False)
-    ]
+    table = []
+    for (method, region), rows in summary.groupby(["method", "region"], sort=False):
+        n = int(rows["subjects"].max())
+        found = {row["score"]: _cell(row, n) for row in rows.to_dict("records")}
+        named = {"method": method, "region": region, "n": n}
+        table.append(named | {name: found.get(name, "-") for name in chosen})
+    return table
 
 
 def headlines_of_regions(result: Result) -> list[dict[str, Any]]:
@@ -77,9 +79,8 @@ def headlines_of_regions(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(found: Sequence[Mapping[Any, Any]]) -> str:
-    if not found:
-        return "-"
-    [row] = found
-    mean, low, high = (row[name] for name in ("mean", "low", "high"))
-    return f"{mean:.4g}" if low != low else f"{mean:.4g} [{low:.4g}, {high:.4g}]"  # noqa: PLR0124
+def _cell(row: Mapping[Any, Any], n: int) -> str:
+    """Print a mean with its interval; with its own number of subjects where that is not n."""
+    mean, low, high, subjects = (row[name] for name in ("mean", "low", "high", "subjects"))
+    ends = f" [{low:.4g}, {high:.4g}]" if low == low else ""  # noqa: PLR0124
+    return f"{mean:.4g}{ends}" + (f" (n {subjects})" if subjects < n else "")

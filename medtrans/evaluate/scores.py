@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from monai.data import MetaTensor
@@ -15,15 +15,20 @@ from medtrans.evaluate.realism import distance_between, features
 from medtrans.evaluate.regions import FOREGROUND, WHOLE, Regions
 from medtrans.evaluate.texture import Texture
 from medtrans.preprocessing.intensity import Profile
+from medtrans.system.devices import usable_threads
+from medtrans.system.workers import map_on_single_threads
 from medtrans.volumes.contrast import TISSUES_HU, in_hu
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
 Scores = dict[str, float]
 """Scores by name; one that is not defined is left out."""
+_ByRegion = dict[str, dict[str, float | None]]
 
 FIT = "_fit"  # ends the name of a score that was taken after the linear fit
-FEWEST_PATCHES = 20  # a kernel distance of fewer is mostly chance
+# Two halves of one real brain's patches differ by 0.3 (standard deviation) at 50 patches, by 0.1
+# at 100; a blur of 0.6 pixels makes 0.5.
+FEWEST_PATCHES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +125,12 @@ def score_regions(predicted: Voxels, reference: Reference) -> dict[str, Scores]:
     raw, truth = reference.scaled(predicted), reference.unit
     line = metrics.best_line(raw, truth, reference.foreground)
     fitted = np.where(reference.foreground, line(raw), raw)
-    plain = _similarities(raw, reference)
-    after = _similarities(fitted, reference)
-    texture = _textures(raw, line.slope, reference)
+    pieces: list[Callable[[], _ByRegion]] = [
+        partial(_textures, raw, line.slope, reference),
+        partial(_similarities, raw, reference),
+        partial(_similarities, fitted, reference),
+    ]
+    texture, plain, after = map_on_single_threads(_called, pieces, usable_threads())
     return {
         name: _known(
             plain[name]
@@ -159,7 +167,11 @@ def array_axis(volume: MetaTensor, ras_axis: int) -> int:
     return int(np.argmax(np.abs(affine[ras_axis, :3]) / spacing_mm(affine)))
 
 
-def _similarities(unit: Voxels, reference: Reference) -> dict[str, dict[str, float | None]]:
+def _called(piece: Callable[[], _ByRegion]) -> _ByRegion:
+    return piece()
+
+
+def _similarities(unit: Voxels, reference: Reference) -> _ByRegion:
     """Compare voxel by voxel and window by window; maps are made once for all regions."""
     truth, regions = reference.unit, reference.regions
     ssim = metrics.ssim_map(unit, truth)
@@ -176,11 +188,9 @@ def _similarities(unit: Voxels, reference: Reference) -> dict[str, dict[str, flo
     }
 
 
-def _textures(
-    unit: Voxels, slope: float, reference: Reference
-) -> dict[str, dict[str, float | None]]:
+def _textures(unit: Voxels, slope: float, reference: Reference) -> _ByRegion:
     """Compare textures. A linear map of slope s makes steps |s| times as large, energies s^2."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: _ByRegion = {}
     for name, texture in reference.measured(unit).items():
         ratios = texture.ratios(reference.textures[name])
         grown = {"high_frequency_ratio": slope**2, "slice_ratio": abs(slope)}

@@ -12,6 +12,7 @@ import pytest
 from medtrans.cli.console import Output
 from medtrans.cli.evaluate import Evaluated, EvaluateRequest, evaluate
 from medtrans.cli.evaluate_files import Files
+from medtrans.cli.scores import headlines
 from medtrans.errors import OutputError, UsageError
 from tests import helpers
 
@@ -121,6 +122,20 @@ class TestFolders:
     def test_a_folder_and_a_file(self, folders: tuple[Path, Path]) -> None:
         with pytest.raises(UsageError, match="two files or two folders"):
             run(folders[0], folders[1] / "s0.nii.gz")
+
+
+def test_a_score_of_fewer_subjects_says_so() -> None:
+    names = {"task": "", "method": "m", "region": "foreground"}
+    ends = {"low": np.nan, "high": np.nan}
+    summary = pd.DataFrame(
+        [
+            {**names, "score": "mae_hu", "subjects": 3, "mean": 5.0, "low": 4.0, "high": 6.0},
+            {**names, "score": "bias_bone_hu", "subjects": 2, "mean": 1.0, **ends},
+        ]
+    )
+    [row] = headlines(summary)
+    assert (row["n"], row["mae_hu"], row["bias_bone_hu"]) == (3, "5 [4, 6]", "1 (n 2)")
+    assert row["psnr"] == "-"
 
 
 class TestPair:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import MultiScaleSSIMMetric
+from monai.metrics.regression import compute_ssim_and_cs
 from skimage import metrics as skimage_metrics
 from skimage.measure import pearson_corr_coeff
+from torch.nn import functional
 
 from medtrans.evaluate.metrics import (
     SCALE_WEIGHTS,
@@ -112,6 +114,22 @@ class TestMsSsim:
         found = ms_ssim(one, two, masks, 0)
         assert found["far"] == pytest.approx(1, abs=1e-3)
         assert found["near"] < 0.9
+
+    def test_a_mask_is_averaged_down_with_the_images(self) -> None:
+        one, two = np.random.default_rng(0).random((2, 1, 40, 40)).astype(np.float32)
+        two = one + np.float32(0.3) * two
+        mask = np.zeros(one.shape, dtype=bool)
+        mask[:, 15:22, 13:20] = True  # over parts of blocks of two pixels
+        images = [torch.from_numpy(values)[None] for values in (one, two)]
+        share = torch.from_numpy(mask).float()[None]
+        expected = 1.0
+        for part, weight in zip((1, 0), np.array(SCALE_WEIGHTS[:2]) / 0.3304, strict=True):
+            found = compute_ssim_and_cs(*images, 2, (11, 11), (1.5, 1.5))[part]
+            inner = share[..., 5:-5, 5:-5]
+            expected *= float((found * inner).sum() / inner.sum()) ** weight
+            images = [functional.avg_pool2d(image, 2) for image in images]
+            share = functional.avg_pool2d(share, 2)
+        assert ms_ssim(one, two, {"a": mask}, 0)["a"] == pytest.approx(expected, rel=1e-5)
 
     def test_many_slices_are_as_few(self) -> None:
         """The volume is gone through in parts, which change nothing."""

@@ -146,7 +146,7 @@ class TestScore:
 
 class TestKernelDistance:
     def textured(self, seed: int) -> np.ndarray:
-        noise = np.random.default_rng(seed).standard_normal((70, 70, 8))
+        noise = np.random.default_rng(seed).standard_normal((66, 66, 26))
         return np.clip(0.5 + 0.2 * ndimage.gaussian_filter(noise, 1), 0.1, 0.9).astype(np.float32)
 
     def test_is_that_of_the_foreground(self) -> None:
@@ -160,5 +160,5 @@ class TestKernelDistance:
     def test_needs_patches(self) -> None:
         one, two = self.textured(0), self.textured(1)
         mask = np.ones(one.shape, dtype=bool)
-        mask[..., 4:] = False  # 16 patches are left
+        mask[..., 24:] = False  # 96 patches are left
         assert "kernel_distance" not in score(one, two, mask, Profile(0, 1))
