@@ -32,7 +32,7 @@ from medtrans.preprocessing.foreground import find_foreground
 from medtrans.volumes import read_volume
 from tests import helpers
 
-MODES = {"fidelity": (1, 0), "balanced": (1, 1), "realistic": (2, 2)}
+MODES = {"fidelity": (1, 0), "balanced": (1, 1), "realistic": (1, 3)}
 
 
 @pytest.fixture(scope="module")

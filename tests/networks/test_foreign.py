@@ -145,7 +145,7 @@ def test_is_trained_by_its_own_rules_and_translates_real_slices(
     source = read_volume(real.parent / "openms-19-t1.nii.gz")
     found = translator.translate_volume(source, Settings(mode="realistic"))
     assert np.isfinite(found.voxels).all()
-    assert found.steps.noise == 2
+    assert found.steps.noise == 3
     assert package.pipeline.denoiser is not None
 
 
