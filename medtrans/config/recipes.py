@@ -23,7 +23,6 @@ from medtrans.system.resources import shipped
 _FORMERLY = {
     "noise": {"prediction": "eps", "sees_source": False},
     "network": {"head_features": 0},
-    "volume": {"masked_dilation_mm": 0.0},
     "sampling": {"noise_correlation": 0.0},
 }
 
@@ -74,7 +73,15 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
     """
     base = _read_with_parents(_recipe_path("base"), ())
     later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}
-    return _validate(_merge(_merge(later, _FORMERLY), raw), where)
+    return _validate(_merge(_merge(_merge(later, _FORMERLY), _one_margin(raw)), raw), where)
+
+
+def _one_margin(raw: Mapping[str, object]) -> dict[str, object]:
+    """Before masked sources had a margin of their own they had that of the others."""
+    volume = raw.get("volume")
+    if isinstance(volume, Mapping) and "dilation_mm" in volume:
+        return {"volume": {"masked_dilation_mm": volume["dilation_mm"]}}
+    return {}
 
 
 def _recipe_path(source: str | Path) -> Path:

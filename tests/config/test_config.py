@@ -114,6 +114,15 @@ class TestWrongKeys:
         with pytest.raises(ConfigError, match=r"stored: sampling.modes.*realistic are missing"):
             pipeline_from_dict(stored, "stored")
 
+    def test_of_a_time_before_heads_and_masked_margins(self) -> None:
+        """An older model works as it did."""
+        stored = load_pipeline("mr-to-ct").model_dump(mode="json")
+        del stored["network"]["head_features"], stored["volume"]["masked_dilation_mm"]
+        stored["volume"]["dilation_mm"] = 7.0
+        read = pipeline_from_dict(stored, "stored")
+        assert read.network.head_features == 0
+        assert read.volume.reach_mm(masked=True) == 7.0
+
     def test_missing_contrast(self) -> None:
         stored = load_pipeline("t1-to-t2").model_dump(mode="json")
         del stored["contrasts"]["t2"]
