@@ -98,6 +98,7 @@ class TestWrongKeys:
             ({"tasks": []}, ["tasks"]),
             ({"tasks": ["t1-to-tw"]}, ["tasks", "tw", "did you mean 't2'"]),
             ({"noise": {"terminal_share": 2}}, ["noise.terminal_share"]),
+            ({"noise": {"level_span": 0.5}}, ["noise.level_span", "above 1"]),
         ],
     )
     def test_wrong_values_name_the_key_and_what_was_found(
