@@ -9,8 +9,10 @@ which are interpolated.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -81,12 +83,15 @@ def without_period(image: Tensor, period: int) -> Tensor:
     of the period nor of its harmonics, and it dims little else. For two pixels it is
     [-1 4 10 4 -1] / 16, which passes three quarters at four. The image is continued by its border.
     """
-    triangle = torch.tensor([period - abs(k) for k in range(1 - period, period)]) / period**2
     reach, channels = 2 * (period - 1), image.shape[1]
-    wide = functional.pad(triangle, (period - 1, period - 1))
-    twice = functional.conv1d(wide.view(1, 1, -1), triangle.view(1, 1, -1), padding=period - 1)
-    kernel = (2 * wide - twice.view(-1)).to(image)
+    kernel = torch.tensor(_kernel(period), dtype=image.dtype, device=image.device)
     padded = functional.pad(image, (reach, reach, reach, reach), mode="replicate")
     along = kernel.expand(channels, 1, -1)
     rows = functional.conv2d(padded, along[:, :, None, :], groups=channels)
     return functional.conv2d(rows, along[:, :, :, None], groups=channels)
+
+
+@cache
+def _kernel(period: int) -> tuple[float, ...]:
+    triangle = (period - np.abs(np.arange(1 - period, period))) / period**2
+    return tuple((2 * np.pad(triangle, period - 1) - np.convolve(triangle, triangle)).tolist())

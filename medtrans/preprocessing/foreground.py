@@ -32,6 +32,8 @@ class Region:
         Shape (X, Y, Z): where a result is not background. It is the margin around a foreground
         that was told from air by a threshold, which the dimmest tissue is below. What software
         masked out is not guessed at, and a mask that was given is not widened.
+    masked : bool
+        Whether software has masked the background out, as in a skull-stripped volume.
     mask_share : float or None
         Voxels of a given mask over those of the foreground that would have been found; None
         without a mask.
@@ -40,6 +42,7 @@ class Region:
     foreground: Mask
     margin: Mask
     support: Mask
+    masked: bool
     mask_share: float | None = None
 
 
@@ -64,13 +67,14 @@ def find_region(
     FileError
         When all voxels have the same value.
     """
-    foreground = find_foreground(image)
+    foreground, masked = _found(image)
     if mask is not None:
         share = int(mask.sum()) / max(int(foreground.sum()), 1)
-        return Region(mask, dilate(mask, config.dilation_mm, spacing_mm), mask, share)
-    step_mm, masked = tuple(spacing_mm), constant_background(image) is not None
+        return Region(mask, dilate(mask, config.dilation_mm, spacing_mm), mask, masked, share)
+    step_mm = tuple(spacing_mm)
     support = dilate(foreground, config.reach_mm(masked=masked), step_mm)
-    return Region(foreground, support | dilate(foreground, config.dilation_mm, step_mm), support)
+    margin = support | dilate(foreground, config.dilation_mm, step_mm)
+    return Region(foreground, margin, support, masked)
 
 
 def find_foreground(image: Voxels) -> Mask:
@@ -96,10 +100,7 @@ def find_foreground(image: Voxels) -> Mask:
     FileError
         When all voxels have the same value.
     """
-    require_varied(image)
-    value = constant_background(image)
-    mask = image != value if value is not None else _above_otsu(image)
-    return _fill_holes(mask)
+    return _found(image)[0]
 
 
 def constant_background(image: Voxels) -> float | None:
@@ -109,6 +110,14 @@ def constant_background(image: Voxels) -> float | None:
     )
     value = float(np.median(border))
     return value if np.mean(image == value) >= _CONSTANT_SHARE else None
+
+
+def _found(image: Voxels) -> tuple[Mask, bool]:
+    """Find the foreground; returns it, and whether the background was masked out."""
+    require_varied(image)
+    value = constant_background(image)
+    mask = image != value if value is not None else _above_otsu(image)
+    return _fill_holes(mask), value is not None
 
 
 def dilate(mask: Mask, distance_mm: float, spacing_mm: Iterable[float]) -> Mask:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry
 from medtrans.errors import UnreadableFileError
-from medtrans.preprocessing.foreground import constant_background, find_region
+from medtrans.preprocessing.foreground import find_region
 from medtrans.preprocessing.intensity import Profile
 from medtrans.preprocessing.model_space import ModelSpace, to_model_space
 from medtrans.preprocessing.slices import SlicePlan, cut, neighbours, occupied, plan_slices
@@ -204,13 +204,12 @@ class VolumeCache:
         region = find_region(volume.numpy(), grid_mm, recipe)
         scale = self.pipeline.contrasts[entry.contrast]
         space = to_model_space(volume, region, scale, recipe.spacing_mm)
-        masked = constant_background(volume.numpy()) is not None
         image = space.image
         [plan] = plan_slices(self.pipeline.slices, image.shape)
         make_folder(self.folder)
         with replacing(stem.with_suffix(".npy")) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(cut(image, plan)))
-        index = _describe(space, plan, masked=masked)
+        index = _describe(space, plan, masked=region.masked)
         with replacing(stem.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(index), encoding="utf-8")
 
