@@ -78,10 +78,15 @@ def translate_cohort(
 
 
 def _alone(jobs: Sequence[Job]) -> AbstractContextManager[None]:
-    """Keep others out of the folder that the results of several jobs have in common."""
+    """Keep others out of the folder that the results of several jobs have in common.
+
+    Results that have nothing but the root of the file system in common have no such folder.
+    """
     places = {str((job.out or job.path.parent).absolute()) for job in jobs}
     common = Path(os.path.commonpath(places)) if len(jobs) > 1 else None
-    if common is None or not os.access(common, os.W_OK) or not common.is_dir():
+    if common is None or common == common.parent:
+        return nullcontext()
+    if not os.access(common, os.W_OK) or not common.is_dir():
         return nullcontext()
     for place in places:
         remove_leftovers(Path(place), idle_s=_IDLE_S)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medtrans.errors import FaultError, Interrupted, OutputError, UnreadableFileError, UsageError
+from medtrans.inference import cohort
 from medtrans.inference.cohort import translate_cohort
 from medtrans.inference.jobs import Job, jobs_from_inputs, jobs_from_manifest
 from medtrans.inference.settings import Settings
@@ -365,3 +366,11 @@ def test_a_fault_of_ours_stops_one_volume_only(
     assert isinstance(first.__cause__, RuntimeError)
     assert "Jane" not in str(first)
     assert second.outputs[0].is_file()
+
+
+def test_no_lock_is_put_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders without a common one are nobody's to close, also where root may write."""
+    root = Path(tmp_path.anchor)
+    monkeypatch.setattr(cohort, "only_one_in", lambda folder, work: pytest.fail(f"{folder} {work}"))
+    with cohort._alone([Job(root / "a" / "t1.nii.gz"), Job(root / "b" / "t1.nii.gz")]):
+        pass
