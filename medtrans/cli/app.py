@@ -184,7 +184,11 @@ def translate(
         Kind | None, typer.Option(help="File format of the output; default: the input's.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option(help="Stop at the first volume that fails; else continue with the next.")
+        bool,
+        typer.Option(
+            help="Refuse an input that is unlike the model's training volumes; stop at the first "
+            "volume that fails otherwise."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -204,6 +208,7 @@ def translate(
         flips=flips,
         seed=seed,
         batch_size=batch_size,
+        strict=strict,
     )
     request = TranslateRequest(
         inputs=tuple(inputs or ()),

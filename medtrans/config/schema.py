@@ -256,6 +256,19 @@ class ResidualConfig(StageConfig):
     from_noise: bool
 
 
+class LookConfig(StrictModel):
+    """How a model learns to look at an input; without examples it does not."""
+
+    examples: NonNegativeInt
+    volumes: Count
+    contrast_epochs: Count
+    orientation_epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    none_share: Fraction
+
+
 class Pipeline(StrictModel):
     """The whole recipe of one task, or of several trained together."""
 
@@ -270,6 +283,7 @@ class Pipeline(StrictModel):
     pseudo: PseudoConfig
     noise: NoiseConfig
     residual: ResidualConfig
+    look: LookConfig
     # Written by training with a noise stage from elsewhere; a recipe has none.
     denoiser: DenoiserConfig | None = None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medtrans.errors import FaultError, Interrupted, MedtransError
+from medtrans.errors import FaultError, Interrupted, MedtransError, UnusualInputError
 from medtrans.inference.jobs import Job, ReadJob
 from medtrans.inference.reruns import earlier_outputs
 from medtrans.inference.sampling import OnSlices
@@ -50,6 +50,8 @@ def translate_cohort(
     on_slices: OnSlices | None = None,
 ) -> list[Result]:
     """Translate every job; one that fails does not stop the others unless `strict`.
+
+    One of several that is refused as unusual (`settings.strict`) never stops the others.
 
     A result that is there already, of the same input, model and settings, is left as it is. A job
     that was read before, or that says overwrite, is translated in any case.
@@ -109,7 +111,7 @@ def _translated(
         except Interrupted:
             raise
         except Exception as error:
-            if strict:
+            if strict and not (isinstance(error, UnusualInputError) and len(jobs) > 1):
                 raise
             result = error if isinstance(error, MedtransError) else FaultError.of(error)
         if len(jobs) > 1:
@@ -128,7 +130,7 @@ def _translate(
     read = translator.read(job, settings)
     if isinstance(job, Job) and not job.overwrite:
         label = translator.expected_label(read, settings)
-        outputs = earlier_outputs(read, label, translator.precision)
+        outputs = earlier_outputs(read, label, translator.precision, strict=settings.strict)
         if outputs is not None:
             return Unchanged(outputs)
     return translator.translate_file(read, settings, on_slices)

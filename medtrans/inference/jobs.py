@@ -33,6 +33,7 @@ from medtrans.volumes.stream import require_sha256
 from medtrans.volumes.voxels import Loaded, Mask
 
 SPREAD = "standard deviation over samples"
+LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
 _SYNTHETIC = "-synthetic"
 
 

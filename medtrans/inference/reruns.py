@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from medtrans.inference.jobs import SPREAD, ReadJob
+from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, ReadJob
 from medtrans.volumes import Provenance
 from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar_of
 
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256",
+    "FilesSHA256", LOOK_ENTRY,
 ))  # fmt: skip
 
 
-def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Path] | None:
+def earlier_outputs(
+    read: ReadJob, label: Provenance, precision: str, *, strict: bool = False
+) -> list[Path] | None:
     """List the files of an earlier run of a job, if another run would be of the same.
 
     Parameters
@@ -26,6 +28,8 @@ def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Pa
         What the result's label will say but for what decides the rounding.
     precision : "auto", "float32" or "bfloat16"
         As asked for; auto takes a result of either.
+    strict : bool
+        Whether a result of an unusual input counts as none.
 
     Returns
     -------
@@ -44,10 +48,17 @@ def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Pa
         found = earlier_result(path, kind, claim)
         if found is None or _settings(found) != _settings(entries):
             return None
+        if strict and _is_unusual(found):
+            return None
         if precision not in ("auto", found.get("Precision")):
             return None
         outputs += [*image_files(path, kind), sidecar_of(path, kind)]
     return outputs
+
+
+def _is_unusual(entries: dict[str, object]) -> bool:
+    look = entries.get(LOOK_ENTRY)
+    return isinstance(look, dict) and bool(look.get("Unusual"))
 
 
 def _settings(entries: dict[str, object]) -> dict[str, object]:

@@ -34,6 +34,8 @@ class Settings:
     batch_size : int or None
         Slices at a time; None: set by their size. On the CPU it changes memory and speed alone,
         on a GPU the rounding, too.
+    strict : bool
+        Refuse an input that is unlike what the model was trained on, instead of warning.
     """
 
     task: str | None = None
@@ -46,6 +48,7 @@ class Settings:
     flips: bool = False
     seed: int = 0
     batch_size: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import SPREAD, Job, ReadJob, read_job
+from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, Job, ReadJob, read_job
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -199,7 +199,8 @@ class Translator:
         decides the rounding is added.
         """
         label = self._label(settings, source, settings.averaged_over if extra is None else extra)
-        return replace(label, extra={**label.extra, **result.arithmetic.entries})
+        entries = {**result.arithmetic.entries, **_look_entries(result)}
+        return replace(label, extra={**label.extra, **entries})
 
     def expected_label(self, read: ReadJob, settings: Settings) -> Provenance:
         """Describe how a job would be translated: its label but for what decides the rounding."""
@@ -256,6 +257,13 @@ class Translator:
                 overwrite=job.overwrite,
             )
         return outputs, label
+
+
+def _look_entries(result: Translation) -> dict[str, object]:
+    """Say in a sidecar what was seen of the input, and what was unusual about it."""
+    seen = {} if result.look is None else result.look.entries
+    unusual = {"Unusual": list(result.warnings)} if result.warnings else {}
+    return {LOOK_ENTRY: {**seen, **unusual}} if seen or unusual else {}
 
 
 def _facts(read: ReadJob, settings: Settings) -> dict[str, object]:

@@ -90,6 +90,11 @@ class CachedVolume:
         plane.insert(self.axis, slices)
         return Grid((plane[0], plane[1], plane[2]), np.array(self.affine))
 
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """The whole volume (X, Y, Z), RAS; raises `UnreadableFileError` as `patch` does."""
+        return np.ascontiguousarray(np.moveaxis(self._voxels(), 0, self.axis))
+
     def patch(
         self, index: int, corner: tuple[int, int], size: tuple[int, int], context: int
     ) -> NDArray[np.float32]:
