@@ -100,24 +100,24 @@ def cases(package: ModelPackage, manifest: Path, splits: Sequence[str]) -> Itera
 
 def cases_of(package: ModelPackage, volume: MetaTensor, contrast: str) -> Iterator[Case]:
     """Put a volume into every source contrast of a model, one task of each."""
-    volume.meta["source"] = None  # no name and no header tells its contrast
-    tasks = {task.source: task for task in reversed(package.pipeline.parsed_tasks)}
-    for task in tasks.values():
-        yield case(package, volume, contrast, task)
-
-
-def case(package: ModelPackage, volume: MetaTensor, contrast: str, task: Task) -> Case:
-    recipe = package.pipeline
-    region = find_region(volume.numpy(), spacing_mm(np.asarray(volume.affine)), recipe.volume)
-    try:
-        warnings = check_input(volume, task, region, brains_only=package.masked_background)
-        space = in_model_space(volume, recipe, task.source)
-    except MedtransError as error:
-        return Case(contrast, task, None, (str(error),))
+    recipe, spaces = package.pipeline, dict[str, ModelSpace]()
     assert package.look is not None
-    grid_mm = spacing_mm(space.placement.affine).tolist()
-    look = look_at(space.image, grid_mm, task, recipe.parsed_tasks, package.look)
-    return Case(contrast, task, look, (*warnings, *look.unusual))
+    volume.meta["source"] = None  # no name and no header tells its contrast
+    region = find_region(volume.numpy(), spacing_mm(np.asarray(volume.affine)), recipe.volume)
+    for task in {task.source: task for task in reversed(recipe.parsed_tasks)}.values():
+        scale = recipe.contrasts[task.source]
+        try:
+            warnings = check_input(volume, task, region, brains_only=package.masked_background)
+            if str(scale) not in spaces:
+                space = to_model_space(volume, region, scale, recipe.volume.spacing_mm)
+                spaces[str(scale)] = space
+        except MedtransError as error:
+            yield Case(contrast, task, None, (str(error),))
+            continue
+        space = spaces[str(scale)]
+        grid_mm = spacing_mm(space.placement.affine).tolist()
+        look = look_at(space.image, grid_mm, task, recipe.parsed_tasks, package.look)
+        yield Case(contrast, task, look, (*warnings, *look.unusual))
 
 
 def in_model_space(volume: MetaTensor, recipe: Pipeline, contrast: str) -> ModelSpace:

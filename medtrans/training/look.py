@@ -58,10 +58,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class _Examples:
-    """Cells (N, C, E, E, E) of 8 bits and labels (N,): of a contrast, or one more for none."""
+    """Cells (N, C, E, E, E) of 8 bits and labels (N,): below `contrasts`, or that for none."""
 
     cells: Tensor
     labels: Tensor
+    contrasts: int
 
 
 def learn(volumes: Iterable[Shown], config: LookConfig, seed: int) -> Known:
@@ -108,7 +109,7 @@ def _examples(
             cells.append((cells_of(example) * _STORED).round().to(torch.int8))
             labels.append(label)
             update(number + 1, config.examples)
-    return _Examples(torch.stack(cells), torch.tensor(labels))
+    return _Examples(torch.stack(cells), torch.tensor(labels), len(contrasts))
 
 
 def _drawn(by_contrast: Mapping[Contrast, Sequence[Shown]], rng: Generator) -> tuple[Shown, int]:
@@ -136,7 +137,7 @@ def _learn_orientations(
     network: LookNetwork, examples: _Examples, config: LookConfig, rng: Generator
 ) -> None:
     """Show the examples of a contrast in random orientations."""
-    known = examples.cells[examples.labels < int(network.contrast[-1].out_features) - 1]
+    known = examples.cells[examples.labels < examples.contrasts]
 
     def loss(rows: Tensor) -> Tensor:
         turned = torch.randint(len(ORIENTATIONS), (len(rows),), generator=rng)

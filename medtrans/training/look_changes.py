@@ -141,8 +141,10 @@ def _body(cube: Tensor, rng: Generator) -> Tensor:
     size = 0.4 + 0.6 * torch.rand(3, generator=rng)
     places = [c.abs() / s for c, s in zip(_coordinates(cube.shape[1:]), size, strict=True)]
     if kind == 1:
-        return (places[0] ** 2 + places[1] ** 2 + places[2] ** 2 < 1).float()
-    return ((places[0] < 1) & (places[1] < 1) & (places[2] < 1)).float()
+        outline = places[0] ** 2 + places[1] ** 2 + places[2] ** 2 < 1
+    else:
+        outline = (places[0] < 1) & (places[1] < 1) & (places[2] < 1)
+    return outline.float()
 
 
 def _with_spots(cube: Tensor, rng: Generator) -> Tensor:
@@ -220,7 +222,8 @@ def _ball(shape: torch.Size, rng: Generator, radius: tuple[float, float]) -> Ten
     x, y, z = (
         ((c - m) / r) ** 2 for c, m, r in zip(_coordinates(shape), centre, radii, strict=True)
     )
-    return x + y + z < 1
+    inside: Tensor = x + y + z < 1
+    return inside
 
 
 def _coordinates(shape: torch.Size) -> list[Tensor]:
