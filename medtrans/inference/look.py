@@ -19,7 +19,7 @@ from medtrans.preprocessing.coarse import ORIENTATIONS, Orientation, cells_of, f
 from medtrans.volumes.voxels import Voxels
 
 # Chosen on train and val subjects; see docs/look.md.
-_LEAST_EXPECTED = 0.3  # confidence in the task's source, below which the contrast is doubted
+_LEAST_EXPECTED = 0.2  # confidence in the task's source, below which the contrast is doubted
 _LEAST_TURNED = 0.7  # confidence in another orientation, from which the header is doubted
 _LEAST_SEEN_MM = 60.0  # along every axis, to tell an orientation
 _SIZE_SLACK = 1.3  # beyond the training's largest, and below its smallest
@@ -28,7 +28,6 @@ _SPACING_SLACK = 1.5
 _MOST_AT_TOP = 0.05  # of the foreground: percentiles leave a hundredth there at most
 
 _SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
-_AXES = ("left to right", "back to front", "bottom to top")
 
 
 @dataclass(frozen=True)
@@ -168,21 +167,19 @@ def _of_contrast(look: Look, task: Task, tasks: Sequence[Task], known: Known) ->
 
 def _of_extent(extent: Extent, known: Known) -> Iterator[str]:
     usual = known.usual
-    for axis, name in enumerate(_AXES):
-        step, size = extent.spacing_mm[axis], extent.size_mm[axis]
-        if _beyond(step, usual.spacing_mm[axis], _SPACING_SLACK):
-            yield (
-                f"its slices lie {step:.3g} mm apart from {name}, and those of the training "
-                f"{_range(usual.spacing_mm[axis])} mm: details between them are lost or repeated, "
-                "and neighbouring slices tell less of each other"
-            )
-        if _beyond(size, usual.size_mm[axis], _SIZE_SLACK):
-            yield (
-                f"what it shows is {size:.0f} mm long from {name}, and in the training "
-                f"{_range(usual.size_mm[axis])} mm: a part, another body part, or a wrong spacing "
-                "in the header. The model was not trained for its scale"
-            )
-    if _beyond(extent.litres, usual.litres, _VOLUME_SLACK):
+    if _any_beyond(extent.spacing_mm, usual.spacing_mm, _SPACING_SLACK):
+        yield (
+            f"its slices lie {_lengths(extent.spacing_mm)} apart, and those of the training "
+            f"{_ranges(usual.spacing_mm)}: details between them are lost or repeated, and "
+            "neighbouring slices tell less of each other"
+        )
+    if _any_beyond(extent.size_mm, usual.size_mm, _SIZE_SLACK):
+        yield (
+            f"what it shows measures {_lengths(extent.size_mm)}, and in the training "
+            f"{_ranges(usual.size_mm)}: a part, more than the part that the model knows, another "
+            "body part, or a wrong spacing in the header. The model was not trained for it"
+        )
+    elif _any_beyond([extent.litres], [usual.litres], _VOLUME_SLACK):
         yield (
             f"what it shows has {extent.litres:.2g} litres, and in the training "
             f"{_range(usual.litres)}: intensities are scaled by what is inside, so that tissues "
@@ -195,8 +192,18 @@ def _of_extent(extent: Extent, known: Known) -> Iterator[str]:
         )
 
 
-def _beyond(value: float, usual: Span, slack: float) -> bool:
-    return not usual[0] / slack <= value <= usual[1] * slack
+def _any_beyond(values: Sequence[float], usual: Sequence[Span], slack: float) -> bool:
+    spans = zip(values, usual, strict=True)
+    return any(not low / slack <= value <= high * slack for value, (low, high) in spans)
+
+
+def _lengths(values: Sequence[float]) -> str:
+    """Spell lengths from left to right, back to front and bottom to top."""
+    return f"{' x '.join(f'{value:.3g}' for value in values)} mm (left-right, front-back, up-down)"
+
+
+def _ranges(spans: Sequence[Span]) -> str:
+    return f"{' x '.join(map(_range, spans))} mm"
 
 
 def _range(span: Span) -> str:
