@@ -24,7 +24,7 @@ _LEAST_TURNED = 0.7  # confidence in another orientation, from which the header 
 _LEAST_SEEN_MM = 60.0  # along every axis, to tell an orientation
 _SIZE_SLACK = 1.3  # beyond the training's largest, and below its smallest
 _VOLUME_SLACK = 1.6
-_SPACING_SLACK = 1.5
+_SPACING_SLACK = 2.5
 _MOST_AT_TOP = 0.05  # of the foreground: percentiles leave a hundredth there at most
 
 _SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))

@@ -141,7 +141,7 @@ def _body(cube: Tensor, rng: Generator) -> Tensor:
     size = 0.4 + 0.6 * torch.rand(3, generator=rng)
     places = [c.abs() / s for c, s in zip(_coordinates(cube.shape[1:]), size, strict=True)]
     if kind == 1:
-        outline = places[0] ** 2 + places[1] ** 2 + places[2] ** 2 < 1
+        outline: Tensor = places[0] ** 2 + places[1] ** 2 + places[2] ** 2 < 1
     else:
         outline = (places[0] < 1) & (places[1] < 1) & (places[2] < 1)
     return outline.float()
