@@ -104,7 +104,7 @@ def look_at(
     look = Look(
         contrast,
         float(contrasts[best]),
-        float(contrasts[known.contrasts.index(task.source)]),
+        _expected(contrasts, task, known),
         None if turned is None else ORIENTATIONS[turned],
         0.0 if turned is None else float(orientations[turned]),
         extent,
@@ -129,6 +129,13 @@ def _answers(image: Voxels, spacing_mm: Sequence[float], known: Known) -> tuple[
     contrast = known.network.contrast(tissue_statistics(cells)[None])
     orientation = known.network.orientation(torch.stack([cells, cells.flip(1)]))
     return contrast.softmax(1)[0], orientation.softmax(1).mean(0)
+
+
+def _expected(contrasts: torch.Tensor, task: Task, known: Known) -> float:
+    """Give the confidence in the task's source; 1 where the model never saw one, to doubt none."""
+    if task.source not in known.contrasts:
+        return 1.0
+    return float(contrasts[known.contrasts.index(task.source)])
 
 
 def _pointing(orientation: Orientation, axis: int) -> str:

@@ -103,6 +103,9 @@ class TestSentences:
         assert said(known(contrast=1, sure=0.5)) == said(known()) == ()
         assert len(said(known(contrast=1, sure=0.8))) == 1
 
+    def test_a_source_that_training_had_none_of_is_not_doubted(self) -> None:
+        assert said(known(contrast=1), task=Task("flair", "t2")) == ()
+
     def test_a_turned_head(self) -> None:
         down = next(
             k for k, o in enumerate(ORIENTATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,15 @@ from torch import Tensor
 
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.terms import Task
+from medtrans.data.manifest import Manifest
 from medtrans.inference.look import look_at
 from medtrans.package.look import Known
+from medtrans.package.store import load_package
 from medtrans.preprocessing.coarse import fine_cube, ranks
 from medtrans.training.look import Shown, learn
 from medtrans.training.look_changes import changed, moved, spoilt
+from medtrans.training.plan import TrainingPlan
+from medtrans.training.run import train
 from medtrans.volumes.geometry import spacing_mm
 from tests import helpers
 
@@ -126,3 +131,16 @@ def test_moved_keeps_the_size_of_a_head(seed: int) -> None:
     assert torch.equal(out, moved(cells, rng(seed)))
     assert not torch.equal(out[0], out[1])
     assert out.sum() == pytest.approx(float(cells.sum()), rel=0.4)
+
+
+@pytest.mark.parametrize("volumes", [120, 1])
+def test_a_run_ends_with_a_model_that_looks(cohort: Path, tmp_path: Path, volumes: int) -> None:
+    quick = {**QUICK, "examples": 4, "contrast_epochs": 1, "volumes": volumes}
+    recipe = helpers.tiny_pipeline(look=quick)
+    plan = TrainingPlan(
+        recipe, Manifest.read(cohort), tmp_path / "run", stages="residual", device="cpu"
+    )
+    look = load_package(train(plan)).look
+    assert look is not None
+    assert set(look.contrasts) <= {"t1", "t2"}
+    assert len(look.contrasts) == min(volumes, 2)
