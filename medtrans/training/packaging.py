@@ -7,6 +7,7 @@ from medtrans.preprocessing.intensity import Profile, typical_profile
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import prepared
 from medtrans.training.setup import TrainingSetup
+from medtrans.training.step import precision_of
 from medtrans.version import __version__
 
 
@@ -50,5 +51,9 @@ def _record(setup: TrainingSetup) -> dict[str, object]:
         "noise_iterations": setup.pipeline.noise.iterations,
         "residual_iterations": setup.pipeline.residual.iterations,
         "seed": setup.plan.seed,
+        "precision": {
+            stage: precision_of(setup.pipeline.stage(stage), setup.device)
+            for stage in setup.plan.trained
+        },
         "started_from": None if setup.initial is None else setup.initial.name,
     }

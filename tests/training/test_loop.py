@@ -231,6 +231,25 @@ class TestFit:
         assert all(torch.isfinite(w).all() for w in weights.values())
         assert all(w.dtype == torch.float32 for w in weights.values())
 
+    @pytest.mark.parametrize("native", [True, False])
+    def test_bf16_is_float32_where_it_would_be_emulated(
+        self,
+        make_stage: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        *,
+        native: bool,
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+        low = run(make_stage(precision="bf16"), tmp_path / "low")
+        assert ("is computed in float32" in capsys.readouterr().err) is not native
+        full = run(make_stage(precision="fp32"), tmp_path / "full")
+        assert "is computed in float32" not in capsys.readouterr().err
+        assert equal(low, full) is not native
+        kept = read_tensors(tmp_path / "low" / "last.pt")["precision"]
+        assert kept == ("bfloat16" if native else "float32")
+
     def test_gradients_are_clipped(self, make_stage: Any, tmp_path: Path) -> None:
         """With a clip of almost 0 Adam still moves, so only the logged norm tells: it is raw."""
         stage = make_stage(False, iterations=10, clip_norm=1e-12, weight_decay=0.0)
@@ -537,6 +556,18 @@ class TestCheckpoint:
         moments = [s.optimizer.state_dict()["state"] for s in (state, other)]
         for index in moments[0]:
             assert equal(moments[0][index], moments[1][index])
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_going_on_in_another_precision_is_said(
+        self, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        state, here = self.state(), self.state()
+        state.precision, here.precision = "bfloat16", precision
+        save_checkpoint(tmp_path, state)
+        load_checkpoint(tmp_path, here)
+        assert here.precision == precision
+        said = "in bfloat16 until now, and goes on in float32" in capsys.readouterr().err
+        assert said is (precision == "float32")
 
     def test_another_network_is_refused(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path, self.state(width=3))
