@@ -7,7 +7,9 @@ import csv
 import math
 import os
 import pickle
+import resource
 import signal
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.errors import Interrupted, MedtransError, Terminated, TrainingError
+from medtrans.errors import Interrupted, MedtransError, OutputError, Terminated, TrainingError
 from medtrans.system.atomic import remove_leftovers
 from medtrans.system.signals import StopSignal
 from medtrans.training import loop
@@ -569,6 +571,16 @@ class TestCheckpoint:
         said = "in bfloat16 until now, and goes on in float32" in capsys.readouterr().err
         assert said is (precision == "float32")
 
+    def test_a_full_disk_is_told_as_such(self, tmp_path: Path) -> None:
+        state, limits = self.state(width=30_000), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large"):
+                save_checkpoint(tmp_path, state)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(tmp_path.iterdir()) == []
+
     def test_another_network_is_refused(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path, self.state(width=3))
         with pytest.raises(TrainingError, match="does not fit this recipe"):
@@ -687,10 +699,13 @@ class TestCheckpoint:
 def spoil(path: Path, damage: str) -> None:
     """Damage a checkpoint as disks and people do."""
     data = path.read_bytes()
-    middle = len(data) // 2
-    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    content = {"truncated": data[:middle], "text": b"hello", "empty": b"", "flipped": flipped}
-    if damage == "list":
+    content = {"truncated": data[: len(data) // 2], "text": b"hello", "empty": b""}
+    if damage == "flipped":
+        with zipfile.ZipFile(path) as archive:  # anywhere else a bit may be between the entries
+            tensor = next(name for name in archive.namelist() if "/data/" in name)
+            at = data.index(archive.read(tensor))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif damage == "list":
         torch.save([1, 2], path)
     elif damage == "gone":
         path.unlink()
