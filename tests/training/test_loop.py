@@ -540,7 +540,7 @@ class TestCheckpoint:
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
         state = State(network, averaged(network, 0.9), optimizer, 5, 12.5)
         for _ in range(3):
-            network(torch.ones(1, width)).sum().backward()
+            network(torch.ones(1, width)).square().sum().backward()  # unlike for unlike weights
             optimizer.step()
             state.average.update_parameters(network)
         return state
@@ -550,6 +550,8 @@ class TestCheckpoint:
         state.validated, state.skipped, state.strikes, state.parts = 4, 3, 21, 2
         save_checkpoint(tmp_path, state)
         other.step, other.best_score = 0, -1.0
+        first = [s.optimizer.state_dict()["state"][0] for s in (state, other)]
+        assert not equal(*first)
         load_checkpoint(tmp_path, other)
         for name in ("step", "best_score", "validated", "skipped", "strikes", "parts"):
             assert getattr(other, name) == getattr(state, name)

@@ -438,7 +438,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     ("name", "value", "words"),
     [
         ("dim", [0, 7, 6, 5, 1, 1, 1, 1], "field dim is"),
-        ("dim", [9, 7, 6, 5, 1, 1, 1, 1], "field dim is"),
+        ("dim", [8, 7, 6, 5, 1, 1, 1, 1], "field dim is"),
         ("dim", [3, 7, 0, 5, 1, 1, 1, 1], "at least 1 voxel"),
         ("dim", [3, 7, -6, 5, 1, 1, 1, 1], "at least 1 voxel"),
         ("vox_offset", np.nan, "vox_offset is nan"),

@@ -56,6 +56,10 @@ def test_faults_are_named():
     uneven[5:] += 0.5 * axes[:, 2]
     with pytest.raises(GeometryError, match=r"is 2.5 mm.*unevenly spaced"):
         build(uneven, axes)
+    near = positions.copy()
+    near[4] -= 0.5 * axes[:, 2]
+    with pytest.raises(GeometryError, match=r"between slices 4 and 5 .* is 1\.5 mm"):
+        build(near[:5], axes)
     with pytest.raises(GeometryError, match="duplicate slices: images 3 and 4"):
         build(np.vstack([positions, positions[2]]), axes)
     with pytest.raises(GeometryError, match="too few slices: 2 image"):
