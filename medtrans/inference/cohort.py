@@ -20,6 +20,9 @@ from medtrans.system.atomic import remove_leftovers
 from medtrans.system.locks import only_one_in
 
 _IDLE_S = 3600.0  # what was not written to for so long, a killed process has left
+# One for all results: an array each, however small, would stay where a volume's memory was freed,
+# and keep the next volume from using it again.
+_NO_VOXELS = np.zeros((0, 0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -142,5 +145,4 @@ def _without_voxels(result: Result) -> Result:
         return result.with_traceback(None)
     if isinstance(result, Unchanged):
         return result
-    nothing = np.zeros((0, 0, 0), np.float32)
-    return replace(result, translation=replace(result.translation, voxels=nothing, spread=None))
+    return replace(result, translation=replace(result.translation, voxels=_NO_VOXELS, spread=None))

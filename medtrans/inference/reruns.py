@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, ReadJob
@@ -38,15 +39,14 @@ def earlier_outputs(
         setting is another one.
     """
     source, job = read.source, read.job
-    wanted = {(read.output, job.kind or source.kind): label.sidecar()}
+    wanted = {(read.output, job.kind or source.kind): label}
     if job.uncertainty is not None:
-        wanted[job.uncertainty, "nifti"] = {**label.sidecar(), "Content": SPREAD}
+        spread = replace(label, extra={**label.extra, "Content": SPREAD})
+        wanted[job.uncertainty, "nifti"] = spread
     outputs: list[Path] = []
-    for (path, kind), entries in wanted.items():
-        content = SPREAD if "Content" in entries else None
-        claim = Claim(source, label.task, content, job.volume)
-        found = earlier_result(path, kind, claim)
-        if found is None or _settings(found) != _settings(entries):
+    for (path, kind), its_label in wanted.items():
+        found = earlier_result(path, kind, Claim.of(source, its_label))
+        if found is None or _settings(found) != _settings(its_label.sidecar()):
             return None
         if strict and _is_unusual(found):
             return None

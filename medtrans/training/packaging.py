@@ -14,6 +14,7 @@ from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import prepared
 from medtrans.training.look import Shown, learn
 from medtrans.training.setup import TrainingSetup
+from medtrans.training.step import precision_of
 from medtrans.version import __version__
 from medtrans.volumes.geometry import spacing_mm
 
@@ -81,5 +82,9 @@ def _record(setup: TrainingSetup) -> dict[str, object]:
         "noise_iterations": setup.pipeline.noise.iterations,
         "residual_iterations": setup.pipeline.residual.iterations,
         "seed": setup.plan.seed,
+        "precision": {
+            stage: precision_of(setup.pipeline.stage(stage), setup.device)
+            for stage in setup.plan.trained
+        },
         "started_from": None if setup.initial is None else setup.initial.name,
     }

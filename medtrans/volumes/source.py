@@ -147,16 +147,16 @@ def unreadable_on_error(path: Path) -> Iterator[None]:
             yield
     except MedtransError:
         raise
-    except OSError as error:
-        raise UnreadableFileError(
-            f"{path}: the file cannot be read ({error.strerror or 'input/output error'}). "
-            "Check that it exists and that you may read it, and check the disk for errors."
-        ) from None
     except MemoryError:
         raise UnreadableFileError(
             f"{path}: the file needs more memory than there is. Crop or resample the image."
         ) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not a library's own
+            raise UnreadableFileError(
+                f"{path}: the file cannot be read ({error.strerror}). Check that it exists and "
+                "that you may read it, and check the disk for errors."
+            ) from None
         raise UnreadableFileError(
             f"{path}: the file is damaged or not what its name says "
             f"({type(error).__name__} while reading it). Copy or convert it again."

@@ -116,6 +116,7 @@ def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
     """
     if not is_gzip(path):
         content = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
+        found = len(content)
     else:
         content = np.empty(count, dtype=np.uint8)
         position = -offset
@@ -126,8 +127,9 @@ def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
                     start - position : end - position
                 ]
             position += len(piece)
-    if len(content) != count:
-        raise _too_short(path, offset + count, offset + len(content))
+        found = min(position, count)
+    if found != count:
+        raise _too_short(path, offset + count, offset + found)
     return content
 
 
@@ -190,8 +192,6 @@ def _inflate(raw: Iterator[bytes], piece: int, wbits: int, path: Path) -> Iterat
                     inflater = zlib.decompressobj(wbits=wbits)
                 yield inflater.decompress(pending, piece)
                 pending = inflater.unconsumed_tail or inflater.unused_data
-        while not inflater.eof and (rest := inflater.decompress(b"", piece)):
-            yield rest
     except zlib.error:
         raise UnreadableFileError(
             f"{path}: the compressed stream is damaged (its checksum or its codes do not fit). "

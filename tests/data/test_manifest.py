@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medtrans.data import manifest_checks
 from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, _split_by_hash, write_manifest
 from medtrans.errors import FileError, ManifestError, OutputError, UsageError
 
@@ -254,6 +255,27 @@ def test_what_is_no_manifest_gets_one_sentence(write: Write, content: bytes, fra
 def test_a_missing_file_and_a_folder_get_one_sentence(tmp_path: Path) -> None:
     assert "There is no manifest" in refusal(tmp_path / "gone.csv")
     assert "is a folder" in refusal(tmp_path)
+
+
+def test_what_cannot_be_opened_or_is_too_large_gets_one_sentence(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Cannot read the manifest" in refusal(tmp_path / f"{'x' * 300}.csv")
+    path = write(GOOD)
+    monkeypatch.setattr(manifest_checks, "MAX_BYTES", path.stat().st_size)
+    assert read(path).subjects() == ["a", "b", "c"]
+    path.write_text(GOOD + "d,t1,d1.nii,test\n")
+    assert "is larger than the" in refusal(path)
+
+
+@pytest.mark.parametrize("missing", ["subject", "path"])
+def test_without_a_column_the_others_are_still_checked(write: Write, missing: str) -> None:
+    kept = [name for name in ("subject", "contrast", "path") if name != missing]
+    row = {"subject": "a", "contrast": "t9", "path": "x"}
+    text = f"{','.join(kept)}\n{','.join(row[name] for name in kept)}\n"
+    message = refusal(write(text), check_files=False)
+    assert f"column '{missing}' is missing" in message
+    assert "unknown contrast 't9'" in message
 
 
 def test_a_path_longer_than_the_system_allows_is_a_missing_file(write: Write) -> None:

@@ -188,15 +188,17 @@ class TestTranslate:
     ) -> None:
         """Neither voxels that are on the disk, nor what a failure's traceback holds."""
         heads[0].write_text("not an image")
-        failed, written = translate_cohort(
+        failed, written, other = translate_cohort(
             translator,
-            jobs_from_inputs(heads, tmp_path / "out"),
+            [*jobs_from_inputs(heads, tmp_path / "out"), Job(heads[1], tmp_path / "other.nii.gz")],
             Settings(samples=2),
             strict=False,
             on_done=lambda *_: None,
         )
         assert failed.__traceback__ is None
         assert (written.translation.voxels.size, written.translation.spread) == (0, None)
+        # An empty array each cost 22 kB a volume: it lies where the volume's memory was.
+        assert written.translation.voxels is other.translation.voxels
         [alone] = translate_cohort(
             translator,
             jobs_from_inputs(heads[1:], None),

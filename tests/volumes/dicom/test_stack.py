@@ -56,6 +56,10 @@ def test_faults_are_named():
     uneven[5:] += 0.5 * axes[:, 2]
     with pytest.raises(GeometryError, match=r"is 2.5 mm.*unevenly spaced"):
         build(uneven, axes)
+    near = positions.copy()
+    near[4] -= 0.5 * axes[:, 2]
+    with pytest.raises(GeometryError, match=r"between slices 4 and 5 .* is 1\.5 mm"):
+        build(near[:5], axes)
     with pytest.raises(GeometryError, match="duplicate slices: images 3 and 4"):
         build(np.vstack([positions, positions[2]]), axes)
     with pytest.raises(GeometryError, match="too few slices: 2 image"):
@@ -94,3 +98,11 @@ def test_orientation_letters_match_nibabel(seed):
     affine = np.eye(4)
     affine[:3, :3] = rotation(seed) * np.random.default_rng(seed).uniform(0.5, 3, 3)
     assert geometry.orientation(affine) == "".join(nib.aff2axcodes(affine))
+
+
+def test_gaps_that_drift_are_refused_though_each_is_near_the_others():
+    axes, _ = slices(1, 3, 2.0)
+    steps = np.repeat([2.018, 2.0, 1.982], 10)  # 0.02 mm from the median would be refused
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    with pytest.raises(GeometryError, match=r"their gaps drift, so that one lies 0\.18 mm"):
+        build(along[:, None] * axes[:, 2], axes)

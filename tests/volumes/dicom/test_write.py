@@ -151,6 +151,30 @@ def test_no_free_text_gets_through(tmp_path, capsys, recwarn):
     assert not any(word in words for word in (CANARY, "Doe", "19510203"))
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"BodyPartExamined": "BRAIN"}, ("BRAIN", None)),
+        ({"BodyPartExamined": "KNEE", "Laterality": "L"}, ("KNEE", "L")),
+        ({"BodyPartExamined": "KNEE"}, ("KNEE", "")),
+        ({"BodyPartExamined": "JANES KNEE", "Laterality": "BOTH"}, (None, "")),
+        ({}, (None, "")),
+    ],
+)
+def test_a_body_part_comes_along_in_standard_terms_alone(tmp_path, values, expected):
+    source = load(dicom_series(tmp_path / "source", **values), None, None)
+    for image in derive(source, tmp_path / "out")[2]:
+        assert (image.get("BodyPartExamined"), image.get("Laterality")) == expected
+
+
+def test_a_loss_stays_stated(tmp_path):
+    loss = {"LossyImageCompressionRatio": 10, "LossyImageCompressionMethod": "ISO_10918_1"}
+    source = load(dicom_series(tmp_path / "source", LossyImageCompression="01", **loss), None, None)
+    for image in derive(source, tmp_path / "out")[2]:
+        assert image.LossyImageCompression == "01"
+        assert {keyword: image.get(keyword) for keyword in loss} == loss
+
+
 @pytest.mark.parametrize("kind", ["mr", "ct"])
 @pytest.mark.parametrize(
     "values",
