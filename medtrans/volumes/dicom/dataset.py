@@ -208,6 +208,7 @@ def _pixels_only(dataset: Dataset, frames: list[bytes]) -> bytes:
     bare.PixelData = encapsulate(frames)
     bare["PixelData"].VR = "OB"
     bare["PixelData"].is_undefined_length = True
+    bare.PhotometricInterpretation = "MONOCHROME2"  # or SimpleITK would invert MONOCHROME1
     bare.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     bare.SOPInstanceUID = new_uid()
     bare.file_meta = FileMetaDataset()
