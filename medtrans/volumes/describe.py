@@ -96,9 +96,11 @@ def describe(
 
 
 def _add_series(facts: Facts, path: Path, requested: str | None) -> None:
+    from medtrans.volumes.dicom.archive import unpacked
     from medtrans.volumes.dicom.series import list_series, matching
 
-    present = list_series(path)
+    with unpacked(path) as place:
+        present = list_series(place)
     facts["series"] = [
         {
             "number": series.number,

@@ -13,6 +13,7 @@ from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
 from medtrans.volumes.contrast import LOWEST_STORED_HU
 from medtrans.volumes.dicom import stack, strays
+from medtrans.volumes.dicom.archive import renamed, unpacked
 from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
 from medtrans.volumes.dicom.frames import (
     INVERTED,
@@ -60,7 +61,7 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     Parameters
     ----------
     path
-        A folder, nested or not, or one file (enhanced multi-frame).
+        A folder, nested or not, a zip of one, or one file (enhanced multi-frame).
     series
         Number or UID, where there are several.
     volume
@@ -76,6 +77,11 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     UnreadableFileError, GeometryError
         With the tag, the value found and what to do.
     """
+    with unpacked(path) as place:
+        return renamed(_read(place, series, volume), place, path)
+
+
+def _read(path: Path, series: str | None, volume: int | None) -> Loaded:
     chosen = choose_series(path, series)
     where = _where(path, chosen)
     frames, study, noted = _frames(chosen, where)

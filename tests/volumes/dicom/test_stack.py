@@ -81,7 +81,7 @@ def test_orientations_must_agree():
     axes = rotation(0)
     same = np.tile(axes[:, :2].T.ravel(), (4, 1))
     assert np.array_equal(common(same), same[0])
-    assert np.array_equal(common(same + [[0], [5e-5], [0], [0]]), same[0])
+    assert np.array_equal(common(same + np.array([[0], [5e-5], [0], [0]])), same[0])
     mixed = same.copy()
     mixed[2] = rotation(1)[:, :2].T.ravel()
     with pytest.raises(GeometryError, match="not parallel"):
