@@ -185,7 +185,7 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
     for folder in folders:
         require_inside(folder, out_dir)
     return [
-        Job(entry.path, make_folder(folder), sha256=entry.sha256)
+        Job(entry.path, make_folder(folder), series=entry.series, sha256=entry.sha256)
         for entry, folder in zip(entries, folders, strict=True)
     ]
 

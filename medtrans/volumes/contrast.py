@@ -22,7 +22,7 @@ TISSUES_HU = {"soft": (-200.0, 200.0), "bone": (200.0, HIGHEST_STORED_HU + 1.0)}
 
 # First match wins: FLAIR is T2-weighted, T1c is T1-weighted, T2* is none of ours.
 _NAMES: tuple[tuple[Contrast | None, str], ...] = (
-    (None, r"adc|dwi|dti|ep2d|diff\w*|trace\w*|bold|swi|t2star|seg|mask|label\w*"),
+    (None, r"adc|dwi|dti|ep2d|diff\w*|trace\w*|bold|swi|t2star|[a-z]*seg|[a-z]*mask|label\w*"),
     ("flair", r"t?2?[ _-]?flair|tirm"),
     ("t1c", r"t1(?:w)?(?:c|ce|gd|post|kd)|t1[ _-]?(?:km|gd|post|contrast)"),
     ("t1", r"t1w?n?|mprage|mp2rage|spgr|bravo|tfl3d"),
@@ -33,13 +33,53 @@ _NAMES: tuple[tuple[Contrast | None, str], ...] = (
 )
 
 
+# Of the Brain Imaging Data Structure, 1.9: the last part of an image's name.
+_BIDS_SUFFIXES: dict[str, Contrast] = {
+    "T1w": "t1", "UNIT1": "t1", "T2w": "t2", "FLAIR": "flair", "PDw": "pd", "ct": "ct",
+}  # fmt: skip
+
+
+def from_bids(suffix: str, *, agent: bool) -> Contrast | None:
+    """Tell from a BIDS suffix, for instance ``T1w``.
+
+    Parameters
+    ----------
+    suffix
+        What stands behind the last underscore of the name.
+    agent
+        Whether the name has the entity ``ce``, for a contrast agent.
+    """
+    contrast = _BIDS_SUFFIXES.get(suffix)
+    return "t1c" if contrast == "t1" and agent else contrast
+
+
+def is_no_image(name: str) -> bool:
+    """Whether a name says that a file holds a mask, a map or another image than medtrans' own."""
+    return _first_match(name.lower())[:2] == (True, None)
+
+
+def without_contrast(name: str) -> str:
+    """Return what is left of a name without the word that tells its contrast."""
+    found, contrast, span = _first_match(name.lower())
+    if not found or contrast is None:
+        return name
+    rest = f"{name[: span[0]]} {name[span[1] :]}"
+    return re.sub(r"[\s_.-]*\s[\s_.-]*", "_", rest).strip("_")
+
+
+def _first_match(words: str) -> tuple[bool, Contrast | None, tuple[int, int]]:
+    """Whether a known word stands in a name, which contrast it tells, and where it stands."""
+    for contrast, pattern in _NAMES:
+        match = re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])", words)
+        if match:
+            return True, contrast, match.span()
+    return False, None, (0, 0)
+
+
 def from_name(name: str) -> Contrast | None:
     """Guess from a file's name or a series' description, for instance ``sub-1_T1w``."""
     words = re.sub(r"(?i)(?<=[^a-z])ce-[a-z0-9]+_t1w", "t1c", name.lower())
-    for contrast, pattern in _NAMES:
-        if re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])", words):
-            return contrast
-    return None
+    return _first_match(words)[1]
 
 
 def in_hu(lowest: float) -> bool:

@@ -105,6 +105,18 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     return Loaded(array, header.affine, source, str(header.dtype.newbyteorder("=")))
 
 
+def shape_of(path: Path) -> tuple[int, ...]:
+    """Shape that a sound header declares; nothing behind the header is read.
+
+    Parameters and errors are those of `read`.
+    """
+    path, image = _pair(path)
+    require_file(path)
+    require_file(image)
+    with unreadable_on_error(path):
+        return _read_header(path, single=path == image).shape
+
+
 def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) -> list[Path]:
     """Write voxels on the grid of `source`, labelled synthetic, with a JSON sidecar.
 

@@ -14,7 +14,7 @@ from medtrans.volumes import geometry
 from medtrans.volumes.contrast import LOWEST_STORED_HU
 from medtrans.volumes.dicom import stack, strays
 from medtrans.volumes.dicom.archive import renamed, unpacked
-from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
+from medtrans.volumes.dicom.dataset import Dataset, header, parse, pixels, quiet, spell
 from medtrans.volumes.dicom.frames import (
     INVERTED,
     MODALITIES,
@@ -26,6 +26,7 @@ from medtrans.volumes.dicom.frames import (
     is_localizer,
 )
 from medtrans.volumes.dicom.series import Series, choose_series
+from medtrans.volumes.geometry import Affine
 from medtrans.volumes.source import Source, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Loaded, Voxels, finite
 
@@ -53,6 +54,15 @@ class DicomHeader:
         """Return the header that `read` left in a source of kind "dicom"."""
         assert isinstance(source.header, cls), source.kind
         return source.header
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """The slices of one volume in order, their affine (voxel to RAS+ mm), and what was odd."""
+
+    frames: tuple[Frame, ...]
+    affine: Affine
+    warnings: tuple[str, ...]
 
 
 def read(path: Path, series: str | None = None, volume: int | None = None) -> Loaded:
@@ -85,27 +95,12 @@ def _read(path: Path, series: str | None, volume: int | None) -> Loaded:
     chosen = choose_series(path, series)
     where = _where(path, chosen)
     frames, study, noted = _frames(chosen, where)
-    frames, more = strays.without_copies(frames, where)
-    with unreadable_on_error(path):
-        frames, across = strays.without_other_planes(frames, where)
-        frames, orientation, corrected = _one_volume(frames, volume, where)
-        sorted_stack = stack.build(
-            np.array([floats(f.position) for f in frames]),
-            orientation,
-            floats(frames[0].pixel_spacing),
-            where,
-        )
-    frames = [frames[i] for i in sorted_stack.order]
-    rows, columns, allocated, stored, sign = frames[0].matrix
-    geometry.check_size((columns, rows, len(frames)), allocated // 8, where)
+    arranged = arrange(frames, volume, where)
+    frames = list(arranged.frames)
+    _, _, allocated, stored, sign = frames[0].matrix
     voxels, digest, padded = _voxels(frames)
-    voxels, warnings = finite(voxels, where)
-    warnings = [*noted, *more, *across, *corrected, *warnings]
-    if frames[0].inverted:
-        warnings.append(
-            f"{where}: {spell('PhotometricInterpretation')} is {INVERTED}: low values are meant to "
-            "be shown bright. The values are used as they are."
-        )
+    voxels, odd = finite(voxels, where)
+    warnings = [*noted, *arranged.warnings, *odd]
     if padded:
         warnings.append(f"{where}: {padded} padding pixels outside the image were set to air.")
     if str(study.get("LossyImageCompression") or "") == "01":
@@ -115,14 +110,53 @@ def _read(path: Path, series: str | None, volume: int | None) -> Loaded:
         kind="dicom",
         sha256=digest,
         shape=voxels.shape,
-        affine=tuple(sorted_stack.affine.ravel().tolist()),
+        affine=tuple(arranged.affine.ravel().tolist()),
         header=DicomHeader(tuple(frames), study),
         warnings=tuple(warnings),
         contrast=chosen.contrast,
         series=chosen.uid,
     )
     stored_type = f"{'int' if sign else 'uint'}{allocated} ({stored} bits stored)"
-    return Loaded(voxels, sorted_stack.affine, source, stored_type)
+    return Loaded(voxels, arranged.affine, source, stored_type)
+
+
+def arrange(frames: list[Frame], volume: int | None, where: str) -> Arranged:
+    """Put the frames of a series into order, or say why they are no volume.
+
+    Parameters
+    ----------
+    frames
+        Of the whole series, without localizers.
+    volume
+        As for `read`.
+    where
+        What to name in a sentence.
+
+    Raises
+    ------
+    UnreadableFileError, GeometryError
+        As for `read`.
+    """
+    frames, copies = strays.without_copies(frames, where)
+    with unreadable_on_error(frames[0].path):
+        frames, across = strays.without_other_planes(frames, where)
+        frames, orientation, corrected = _one_volume(frames, volume, where)
+        sorted_stack = stack.build(
+            np.array([floats(f.position) for f in frames]),
+            orientation,
+            floats(frames[0].pixel_spacing),
+            where,
+        )
+    rows, columns, allocated = frames[0].matrix[:3]
+    geometry.check_size((columns, rows, len(frames)), allocated // 8, where)
+    warnings = [*copies, *across, *corrected]
+    if frames[0].inverted:
+        warnings.append(
+            f"{where}: {spell('PhotometricInterpretation')} is {INVERTED}: low values are meant to "
+            "be shown bright. The values are used as they are."
+        )
+    ordered = tuple(frames[i] for i in sorted_stack.order)
+    return Arranged(ordered, sorted_stack.affine, tuple(warnings))
 
 
 def _where(path: Path, series: Series) -> str:
@@ -136,7 +170,7 @@ def _frames(series: Series, where: str) -> tuple[list[Frame], Dataset, list[str]
     study = Dataset()
     for file in series.files:
         with unreadable_on_error(file), quiet():
-            dataset, _ = parse(file)
+            dataset = header(file)
             if is_localizer(dataset):
                 if series.localizer:
                     check_image(dataset, file)  # refuses it

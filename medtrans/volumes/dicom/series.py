@@ -9,7 +9,7 @@ from pathlib import Path
 from medtrans.config.terms import Contrast
 from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
-from medtrans.volumes.dicom.dataset import Dataset, parse, quiet, spell
+from medtrans.volumes.dicom.dataset import Dataset, header, quiet, spell
 from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of, is_localizer
 from medtrans.volumes.source import list_volumes, require_file, unreadable_on_error
 
@@ -184,7 +184,7 @@ def _image(file: Path, *, named: bool) -> Dataset | None:
         return None
     dataset = None
     try:
-        dataset, _ = parse(file)
+        dataset = header(file)
         uid = class_uid(dataset)
     except Exception:
         if marked or named:
