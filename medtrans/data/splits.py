@@ -33,6 +33,8 @@ def split_by_name(
             "numbers from 0 on whose sum is below 1."
         )
     ranked = sorted(subjects, key=name_hash)
+    if not ranked:
+        return {}
     n, numbers = len(ranked), [name_hash(subject) for subject in ranked]
     n_train = sum(number < 1 - val - test for number in numbers)
     n_val = sum(number < 1 - test for number in numbers) - n_train

@@ -8,7 +8,7 @@ Hounsfield units (HU), which put water at 0 and air at -1000.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from medtrans.config.terms import Contrast
@@ -33,7 +33,7 @@ _NAMES: tuple[tuple[Contrast | None, str], ...] = (
 )
 
 
-# Of the Brain Imaging Data Structure, 1.9: the last part of an image's name.
+# Of the Brain Imaging Data Structure: the last part of an image's name.
 _BIDS_SUFFIXES: dict[str, Contrast] = {
     "T1w": "t1", "UNIT1": "t1", "T2w": "t2", "FLAIR": "flair", "PDw": "pd", "ct": "ct",
 }  # fmt: skip
@@ -141,3 +141,31 @@ def _weighting(echo: float, repetition: float, sequence: Sequence) -> Contrast |
     if echo < 30 and repetition <= 1000:
         return "t1"
     return "pd" if echo < 40 and repetition >= 1800 and not inversion else None
+
+
+def from_sidecar(entries: Mapping[str, object]) -> Contrast | None:
+    """Guess from the JSON beside an image, as dcm2niix and BIDS write it: times in seconds.
+
+    Parameters
+    ----------
+    entries
+        Of any origin; what is of another type counts as missing.
+    """
+    if entries.get("Modality") == "CT":
+        return "ct"
+
+    def number(name: str, scale: float = 1.0) -> float | None:
+        value = entries.get(name)
+        return float(value) * scale if isinstance(value, (int, float)) else None
+
+    codes = [entries.get("ScanningSequence"), entries.get("ImageType")]
+    words = re.findall(r"\w+", " ".join(str(code) for code in codes))
+    sequence = Sequence(
+        echo_ms=number("EchoTime", 1000.0),
+        repetition_ms=number("RepetitionTime", 1000.0),
+        inversion_ms=number("InversionTime", 1000.0),
+        flip_deg=number("FlipAngle"),
+        codes=frozenset(words),
+        agent=bool(entries.get("ContrastBolusAgent") or entries.get("ContrastBolusIngredient")),
+    )
+    return from_sequence(sequence)
