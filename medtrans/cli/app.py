@@ -460,7 +460,7 @@ def manifest(
     json: Json = False,
 ) -> None:
     """List the volumes of a folder in a manifest, with subject, contrast and split."""
-    from medtrans.cli.manifest import ManifestRequest, list_folder
+    from medtrans.cli.listing import ManifestRequest, list_folder
 
     request = ManifestRequest(folder, out, layout, val, test, keep_ids, overwrite)
     Output(json).result(*list_folder(request))

@@ -14,7 +14,7 @@ from medtrans.data.naming import Name, bids_entities, bids_name, plain, tree_nam
 from medtrans.data.search import Candidate, LeftOut, OnFile, pseudonym, search
 from medtrans.data.splits import TEST_SHARE, VAL_SHARE, split_by_name
 from medtrans.errors import UsageError
-from medtrans.volumes.contrast import from_bids, from_name, is_no_image
+from medtrans.volumes.contrast import from_bids, from_name, is_no_image, refined
 from medtrans.volumes.source import split_suffix
 
 MASK, UNKNOWN, TWICE = (
@@ -150,7 +150,7 @@ def _by_guess(
             contrast = from_bids(entities["suffix"], agent="ce" in entities)
             name: Name | None = bids_name(entities)
         else:
-            contrast = item.contrast or _by_name(item.path, root)
+            contrast = refined(item.contrast, _by_name(item.path, root))
             name = _patient(item, studies, keep_ids=keep_ids)
         if contrast is None:
             why = MASK if is_no_image(split_suffix(item.path)[0]) else UNKNOWN

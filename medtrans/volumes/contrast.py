@@ -143,6 +143,17 @@ def _weighting(echo: float, repetition: float, sequence: Sequence) -> Contrast |
     return "pd" if echo < 40 and repetition >= 1800 and not inversion else None
 
 
+def refined(by_sequence: Contrast | None, by_name: Contrast | None) -> Contrast | None:
+    """Prefer the sequence, unless the name says the same and more: an agent, suppressed fluid.
+
+    Anonymisers remove the attributes of the agent, and some scanners do not state the inversion.
+    """
+    more = {"t1": "t1c", "t2": "flair"}
+    if by_sequence is None or (by_name is not None and more.get(by_sequence) == by_name):
+        return by_name
+    return by_sequence
+
+
 def from_sidecar(entries: Mapping[str, object]) -> Contrast | None:
     """Guess from the JSON beside an image, as dcm2niix and BIDS write it: times in seconds.
 

@@ -227,7 +227,7 @@ def contrast_of(dataset: Dataset) -> Contrast | None:
         agent="ContrastBolusAgent" in dataset or "ContrastBolusAgentSequence" in dataset,
     )
     named = contrast.from_name(f"{dataset.get('SeriesDescription')}")
-    return contrast.from_sequence(sequence) or named
+    return contrast.refined(contrast.from_sequence(sequence), named)
 
 
 def anatomy_of(dataset: Dataset) -> str:

@@ -6,15 +6,16 @@ Each file is opened once, and no pixel is decoded (but those of images that may 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medtrans.config.terms import Contrast
 from medtrans.errors import FileError
-from medtrans.volumes.dicom.dataset import Dataset, header, quiet
+from medtrans.volumes.dicom.dataset import Dataset, quiet
 from medtrans.volumes.dicom.frames import Frame, contrast_of, frames_of, is_localizer
 from medtrans.volumes.dicom.read import arrange
+from medtrans.volumes.dicom.series import image_header
 from medtrans.volumes.source import unreadable_on_error
 
 _SYNTHETIC = "SYNTHETIC"
@@ -76,8 +77,12 @@ def scan(files: Iterable[Path], *, by_folder: bool = False) -> Iterator[Finding 
         None after each file, so that a caller can count them, and at the end the series.
     """
     found: dict[tuple[str, Path], _Series] = {}
+    damaged: dict[Path, str] = {}
     for file in files:
-        _add(found, file)
+        try:
+            _add(found, file)
+        except FileError as error:
+            damaged.setdefault(file.parent, str(error))
         yield None
     by_uid: dict[str, list[_Series]] = {}
     for (uid, _), part in found.items():
@@ -85,27 +90,21 @@ def scan(files: Iterable[Path], *, by_folder: bool = False) -> Iterator[Finding 
     for uid, parts in by_uid.items():
         whole = uid and not by_folder and _are_disjoint(parts)
         for series in [_merged(parts)] if whole else parts:
-            yield _finish(uid, series)
+            yield _finish(uid, series, damaged)
+    for folder, problem in damaged.items():
+        yield Finding(folder, "", "", "", "", None, 0, problem)
 
 
 def _add(found: dict[tuple[str, Path], _Series], file: Path) -> None:
-    key, facts, contrast, problem = ("", file.parent), ("", "", ""), None, ""
-    dataset = None
-    try:
-        with unreadable_on_error(file), quiet():
-            dataset = header(file)
-            if "SOPClassUID" not in dataset or "Rows" not in dataset:
-                return  # a DICOMDIR, a report, or no DICOM at all
-            key = str(dataset.get("SeriesInstanceUID") or ""), file.parent
-            facts, contrast = _facts(dataset), contrast_of(dataset)
-    except FileError as error:
-        problem = str(error)
-    series = found.setdefault(key, _Series(facts, contrast))
-    series.files.append(file)
-    series.problem = series.problem or problem
-    if dataset is not None and not problem:
-        with quiet():
-            _read(dataset, file, series)
+    with unreadable_on_error(file), quiet():
+        dataset = image_header(file)
+        if dataset is None:
+            return  # a DICOMDIR, a report, or no DICOM at all
+        key = str(dataset.get("SeriesInstanceUID") or ""), file.parent
+        if key not in found:
+            found[key] = _Series(_facts(dataset), contrast_of(dataset))
+        found[key].files.append(file)
+        _read(dataset, file, found[key])
 
 
 def _are_disjoint(parts: list[_Series]) -> bool:
@@ -146,11 +145,13 @@ def _facts(dataset: Dataset) -> tuple[str, str, str]:
     return patient, study, f"{date} {time}"
 
 
-def _finish(uid: str, series: _Series) -> Finding:
+def _finish(uid: str, series: _Series, damaged: Mapping[Path, str]) -> Finding:
     alone = len(series.files) == 1
     parents = [str(file.parent) for file in series.files]
     place = series.files[0] if alone else Path(os.path.commonpath(parents))
-    problem, slices = series.problem, 0
+    # A damaged file may be one of its slices, and whoever reads the folder is told so.
+    beside = (text for folder, text in damaged.items() if place in (folder, *folder.parents))
+    problem, slices = series.problem or next(beside, ""), 0
     if not problem and not series.frames:
         problem = f"{place}: {series.localizers} image(s) of a localizer."
     if not problem:

@@ -79,7 +79,7 @@ def list_series(path: Path) -> list[Series]:
     images: dict[str, list[tuple[Path, Dataset]]] = {}
     for file in _files(path):
         with unreadable_on_error(file), quiet():
-            dataset = _image(file, named=file == path)
+            dataset = image_header(file, named=file == path)
             if dataset is not None:
                 uid = str(dataset.get("SeriesInstanceUID") or "")
                 images.setdefault(uid, []).append((file, dataset))
@@ -176,8 +176,21 @@ def _files(path: Path) -> Iterable[Path]:
     return files
 
 
-def _image(file: Path, *, named: bool) -> Dataset | None:
-    """Header of a DICOM image; None for any other file, unless that file was named."""
+def image_header(file: Path, *, named: bool = False) -> Dataset | None:
+    """Read the header of a DICOM image; None for any other file, unless that file was named.
+
+    Parameters
+    ----------
+    file
+        Any file.
+    named
+        Whether it has to be a DICOM image.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a DICOM file is damaged.
+    """
     with file.open("rb") as handle:
         marked = handle.read(132)[128:] == b"DICM"
     if not marked and not named and file.stat().st_size > geometry.MAX_BYTES:
