@@ -201,6 +201,21 @@ def test_only_a_part_that_there_are_two_of_has_an_empty_side(tmp_path, values, s
     assert {image.get("Laterality") for image in images} == {side}
 
 
+def test_an_enhanced_source_says_the_part_in_its_frames(tmp_path):
+    from pydicom.dataset import Dataset
+
+    region, anatomy = Dataset(), Dataset()
+    region.CodeMeaning = "Brain"
+    anatomy.AnatomicRegionSequence = [region]
+    path = enhanced(tmp_path / "e.dcm", 4)
+    dataset = pydicom.dcmread(path)
+    dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    dataset.save_as(path)
+    _, _, images = derive(load(path, None, None), tmp_path / "out")
+    assert {image.BodyPartExamined for image in images} == {"BRAIN"}
+    assert not any("Laterality" in image for image in images)
+
+
 def faults(tool, *arguments):
     """What a validator of dicom3tools finds wrong."""
     if not shutil.which(tool):
