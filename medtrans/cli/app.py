@@ -444,6 +444,34 @@ def demo(
 
 
 @app.command()
+def manifest(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="BIDS, a tree of volumes, or of DICOM.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("manifest.csv"),
+    layout: Annotated[
+        str | None,
+        typer.Option(help="How the files are named: a public data set's name, or a TOML file."),
+    ] = None,
+    val: Annotated[float, typer.Option(help="Share of the subjects for val.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the subjects for test.")] = 0.1,
+    keep_ids: Annotated[
+        bool,
+        typer.Option("--keep-ids", help="Name subjects by DICOM's PatientID, not by its hash."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a CSV that is there.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the volumes of a folder in a manifest, with subject, contrast and split."""
+    from medtrans.cli.listing import ManifestRequest, list_folder
+
+    request = ManifestRequest(folder, out, layout, val, test, keep_ids, overwrite)
+    Output(json).result(*list_folder(request))
+
+
+@app.command()
 def phantom(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="Folder for the volumes and manifest.csv.")

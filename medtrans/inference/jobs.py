@@ -52,7 +52,7 @@ class Job:
         A volume on the input's grid; voxels above 0 are translated.
     uncertainty : Path or None
         Gets the standard deviation over the samples; needs `Settings.samples` above 1.
-    kind : {"nifti", "dicom", "itk"} or None
+    kind : {"nifti", "dicom", "itk", "mgh"} or None
         What to write, instead of the input's kind.
     series : str or None
         Which series of a DICOM folder.
@@ -141,7 +141,7 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
 def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     """Turn the inputs of the command line into jobs.
 
-    A folder that holds volumes (NIfTI, MHA, MHD, NRRD) stands for each of them, earlier outputs of
+    A folder that holds volumes (NIfTI, MHA, NRRD, MGH) stands for each of them, earlier outputs of
     medtrans left out; a folder that holds DICOM is one volume. With several inputs `out` is a
     folder, which is made.
 
@@ -152,7 +152,7 @@ def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     """
     paths = [path for given in inputs for path in _expand(given)]
     if not paths:
-        raise UsageError("No input: name a NIfTI, MHA or NRRD file, or a DICOM folder.")
+        raise UsageError("No input: name a NIfTI, MHA, NRRD or MGZ file, or a DICOM folder.")
     _require_distinct_outputs(paths, out)
     if out is not None and len(paths) > 1:
         if split_suffix(out)[1].lower() in KNOWN_SUFFIXES:
@@ -186,7 +186,7 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
     for folder in folders:
         require_inside(folder, out_dir)
     return [
-        Job(entry.path, make_folder(folder), sha256=entry.sha256)
+        Job(entry.path, make_folder(folder), series=entry.series, sha256=entry.sha256)
         for entry, folder in zip(entries, folders, strict=True)
     ]
 

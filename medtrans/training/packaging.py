@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from medtrans.data.manifest import Entry
 from medtrans.package.look import Known
 from medtrans.package.store import TrainedModel, save_package
 from medtrans.preprocessing.intensity import Profile, typical_profile
 from medtrans.system.progress import say
-from medtrans.training.cache import CachedVolume
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import prepared
-from medtrans.training.look import Shown, learn
+from medtrans.training.look import learn
+from medtrans.training.look_volumes import shown_of
 from medtrans.training.setup import TrainingSetup
 from medtrans.training.step import precision_of
 from medtrans.version import __version__
-from medtrans.volumes.geometry import spacing_mm
 
 
 def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -> None:
@@ -53,24 +49,10 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
 
 def _learnt_look(setup: TrainingSetup) -> Known | None:
     """Learn from the run's train volumes what to compare an input with."""
-    config, data, cache = setup.pipeline.look, setup.data, setup.cache
-    if not config.examples:
+    if not setup.pipeline.look.examples:
         return None
-    pairs = [pair for of_task in data.pairs.values() for pair in of_task]
-    listed = [entry for pair in pairs for entry in (pair.source, pair.target)]
-    listed += [entry for entries in data.targets.values() for entry in entries]
-    entries = list({entry.path: entry for entry in listed}.values())
-    if len(entries) > config.volumes:
-        order = np.random.default_rng(setup.plan.seed).permutation(len(entries))
-        entries = [entries[row] for row in sorted(order[: config.volumes])]
     say("Learning to tell the contrasts apart, to look at inputs with.")
-    return learn([_shown(entry, cache.get(entry)) for entry in entries], config, setup.plan.seed)
-
-
-def _shown(entry: Entry, volume: CachedVolume) -> Shown:
-    patient = f"{entry.subject}/{entry.session}"
-    spacing = spacing_mm(volume.grid.affine).tolist()
-    return Shown.of(patient, entry.contrast, volume.image, spacing)
+    return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
 
 
 def _record(setup: TrainingSetup) -> dict[str, object]:

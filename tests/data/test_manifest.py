@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtrans.data import manifest_checks
-from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, _split_by_hash, write_manifest
+from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, write_manifest
+from medtrans.data.splits import split_by_name
 from medtrans.errors import FileError, ManifestError, OutputError, UsageError
 
 Write = Callable[..., Path]
@@ -402,16 +403,16 @@ def test_when_there_is_nothing_the_error_says_what_there_is(write: Write) -> Non
 @settings(deadline=None)
 @given(st.sets(st.text(max_size=8), min_size=1, max_size=40))
 def test_no_split_is_empty_that_need_not_be(subjects: set[str]) -> None:
-    splits = _split_by_hash(subjects)
+    splits = split_by_name(subjects)
     assert splits.keys() == subjects
     assert set(splits.values()) == set(SPLITS[: len(subjects)])
 
 
 def test_splits_by_hash_are_fixed_and_near_80_10_10() -> None:
-    splits = _split_by_hash(map(str, range(2000)))
+    splits = split_by_name(map(str, range(2000)))
     shares = [list(splits.values()).count(name) / 2000 for name in SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
-    more = _split_by_hash(map(str, range(2500)))
+    more = split_by_name(map(str, range(2500)))
     assert all(more[subject] == split for subject, split in splits.items())
     assert [splits[name] for name in ("0", "2", "5")] == ["train", "val", "test"]
 

@@ -83,6 +83,11 @@ class TestJobs:
         assert "no such file" in str(first)
         assert second.outputs[0].is_file()
 
+    def test_a_series_of_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "m.csv").write_text("subject,contrast,path,series\na,t1,dicom,1.2\nb,t1,x,\n")
+        jobs = jobs_from_manifest(tmp_path / "m.csv", "t1", tmp_path / "out")
+        assert [job.series for job in jobs] == ["1.2", None]
+
     def test_a_link_that_leads_out_of_the_output_folder(self, cohort: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()

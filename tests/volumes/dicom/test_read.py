@@ -129,9 +129,9 @@ def test_several_volumes_are_told_apart_and_one_is_picked(tmp_path, values, word
         load(folder, None, 2)
 
 
-def test_copies_of_a_series_are_duplicates(tmp_path):
+def test_other_pixels_at_one_position_are_duplicates(tmp_path):
     dicom_series(tmp_path / "a")
-    dicom_series(tmp_path / "b")
+    dicom_series(tmp_path / "b", PixelData=bytes(60))
     with pytest.raises(GeometryError, match="duplicate slices: 2 images lie at slice position 1"):
         load(tmp_path, None, None)
 
@@ -139,7 +139,8 @@ def test_copies_of_a_series_are_duplicates(tmp_path):
 REFUSALS = [
     ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "Secondary Capture"),
     ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
-    ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
+    ({"PhotometricInterpretation": "MONOCHROME1", "sop_class": CT}, "MONOCHROME1"),
+    ({"PhotometricInterpretation": lambda k: f"MONOCHROME{1 + k % 2}"}, "directions of grey"),
     ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "LOCALIZER"),
     ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "MOSAIC"),
     ({"ImagePositionPatient": None}, r"\(0020,0032\) ImagePositionPatient is missing"),

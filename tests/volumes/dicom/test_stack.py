@@ -77,18 +77,23 @@ def test_positions_rounded_to_two_decimals_are_accepted():
     build(np.round(positions, 2), axes)
 
 
+def common(orientations):
+    return stack.common_orientation(orientations, np.array([200.0, 200.0]), 1.0, "here")[0]
+
+
 def test_orientations_must_agree():
     axes = rotation(0)
     same = np.tile(axes[:, :2].T.ravel(), (4, 1))
-    stack.check_orientations(same, "here")
+    assert np.array_equal(common(same), same[0])
+    assert np.array_equal(common(same + np.array([[0], [5e-5], [0], [0]])), same[0])
     mixed = same.copy()
     mixed[2] = rotation(1)[:, :2].T.ravel()
     with pytest.raises(GeometryError, match="not parallel"):
-        stack.check_orientations(mixed, "here")
+        common(mixed)
     with pytest.raises(GeometryError, match="two unit vectors"):
-        stack.check_orientations(same * 2, "here")
+        common(same * 2)
     with pytest.raises(GeometryError, match="two unit vectors"):
-        stack.check_orientations(np.zeros((2, 6)), "here")
+        common(np.zeros((2, 6)))
 
 
 @given(seed=st.integers(0, 10_000))
