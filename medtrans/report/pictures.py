@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.Image import Resampling
 from PIL.PngImagePlugin import PngInfo
 
 from medtrans.system.atomic import replacing
@@ -115,6 +116,16 @@ def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.flip(plane.T, (0, 1))
 
 
+def shrink(plane: NDArray[np.float32], longest: int) -> NDArray[np.float32]:
+    """Make a plane smaller, if need be, so that its longer side has so many pixels."""
+    factor = longest / max(plane.shape)
+    if factor >= 1:
+        return plane
+    height, width = (max(round(side * factor), 1) for side in plane.shape)
+    small = Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Resampling.BOX)
+    return np.asarray(small, dtype=np.float32)
+
+
 def encode(canvas: Image.Image) -> bytes:
     """Give the bytes of a PNG that says that medtrans made it."""
     facts = PngInfo()
@@ -133,4 +144,4 @@ def _save(path: Path, canvas: Image.Image) -> None:
 def _tile(values: NDArray[np.float32], scale: int) -> Image.Image:
     grey = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
     tile = Image.fromarray(grey)
-    return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.BICUBIC)
+    return tile.resize((tile.width * scale, tile.height * scale), Resampling.BICUBIC)

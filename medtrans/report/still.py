@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from medtrans.report.pictures import draw_grid, encode, upright
-from medtrans.report.scene import Scene, grid_of, isotropic
+from medtrans.report.pictures import draw_grid, encode, shrink, upright
+from medtrans.report.scene import Role, Scene, Shown, grid_of, isotropic
 from medtrans.system.atomic import replacing
 from medtrans.volumes.geometry import RAS_LABELS
+from medtrans.volumes.voxels import Voxels
+
+_SMALL = 150  # pixels, the longer side of a plane in a small picture
 
 
 def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
@@ -35,11 +40,38 @@ def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
 
 def draw_scene(scene: Scene, scale: int = 1) -> Image.Image:
     """Draw what `save_picture` saves."""
-    spacing, greys = grid_of(scene), [shown.grey() for shown in scene.shown]
-    rows = [
-        [isotropic(upright(np.take(v, scene.centre[axis], axis)), axis, spacing) for v in greys]
-        for axis in scene.planes
-    ]
-    names, ends = [shown.layer.name for shown in scene.shown], [RAS_LABELS[a] for a in (1, 0, 0)]
-    sides = [(high, low) for low, high in (ends[axis] for axis in scene.planes)]
-    return draw_grid(rows, names, scale, sides)
+    names = [shown.layer.name for shown in scene.shown]
+    rows = [_row(scene, axis, scene.shown) for axis in scene.planes]
+    return draw_grid(rows, names, scale, [_sides(axis) for axis in scene.planes])
+
+
+def draw_small(scene: Scene, roles: Sequence[Role]) -> bytes:
+    """Draw the first plane of some layers small, as a JPEG.
+
+    Parameters
+    ----------
+    scene : Scene
+    roles : sequence of str
+        Which layers, of each the first; one that is not there is left out.
+    """
+    axis = scene.planes[0]
+    first = {shown.layer.role: shown for shown in reversed(scene.shown)}
+    chosen = [first[role] for role in roles if role in first]
+    names = [shown.layer.name for shown in chosen]
+    row = [shrink(plane, _SMALL) for plane in _row(scene, axis, chosen)]
+    written = BytesIO()
+    draw_grid([row], names, 1, [_sides(axis)]).save(written, "JPEG", quality=80)
+    return written.getvalue()
+
+
+def _row(scene: Scene, axis: int, layers: Sequence[Shown]) -> list[Voxels]:
+    """Cut the plane across an axis through the middle of the patient, from each layer."""
+    spacing, index = grid_of(scene), scene.centre[axis]
+    planes = (upright(np.take(shown.grey(), index, axis)) for shown in layers)
+    return [isotropic(plane, axis, spacing) for plane in planes]
+
+
+def _sides(axis: int) -> tuple[str, str]:
+    """Name the left and the right end of the plane across an axis, as `upright` turns it."""
+    low, high = RAS_LABELS[1 if axis == 0 else 0]
+    return high, low

@@ -12,8 +12,8 @@ import pytest
 from medtrans.cli.console import Output
 from medtrans.cli.evaluate import Evaluated, EvaluateRequest, evaluate
 from medtrans.cli.evaluate_files import Files
-from medtrans.cli.scores import headlines
 from medtrans.errors import OutputError, UsageError
+from medtrans.evaluate.headlines import headlines
 from tests import helpers
 
 
