@@ -46,13 +46,13 @@ def _layers(case: Compared, naming: Naming) -> Iterator[Layer]:
         yield Layer("source", f"Source {naming.source}", case.source, _unit(case.source))
     several = len(case.predicted) > 1
     for method, voxels in case.predicted.items():
-        name = f"SYNTHETIC {naming.target}".strip() + (f", {method}" if several else "")
+        name = f"SYNTHETIC {naming.target}".strip() if not several else f"SYNTHETIC, {method}"
         yield Layer("synthetic", name, like(case.target, voxels), unit)
     if case.source is not None:
         yield reference
     method, first = next(iter(case.predicted.items()))
     error = error_layer(first, case.target, unit, case.truth.foreground)
-    yield error._replace(name=f"{error.name}, {method}" if several else error.name)
+    yield error._replace(name=f"Error, {method}" if several else error.name)
 
 
 def _unit(volume: MetaTensor) -> str:

@@ -17,10 +17,12 @@ from medtrans.report.document import Section
 from medtrans.report.index import CASES, Card, Index, file_name, save_index
 from medtrans.report.packing import MAX_BYTES
 from medtrans.report.page import Page, save_page
+from medtrans.report.scene import Role
 from medtrans.report.still import draw_small
 
 _ALL_BYTES = 400_000_000  # of the volumes of all pages together, if that leaves each
 _FEWEST_BYTES = 1_500_000
+_CAPTIONS: dict[Role, str] = {"synthetic": "SYNTHETIC", "reference": "real", "error": "error"}
 
 
 class EvaluationPages:
@@ -49,8 +51,8 @@ class EvaluationPages:
         card = Card(
             name,
             file_name(name),
-            draw_small(scene, ("synthetic", "reference", "error")),
-            "synthetic, real and error",
+            draw_small(scene, _CAPTIONS),
+            ", ".join(_CAPTIONS.values()),
             figures=_figures(case),
         )
         made = {"How it was made": self.naming.facts, "Scale": _scale(case)}
@@ -67,10 +69,10 @@ class EvaluationPages:
         worst = [card for _, card in sorted(self.cards, key=lambda pair: -pair[0])]
         index = Index(
             f"Evaluation: {self._what()}",
-            f"{len(worst)} cases. The first is the worst by {self.order} in the foreground.",
+            f"The first is the worst by {self.order} in the foreground.",
             {"Cases, worst first": worst},
-            {
-                "Mean over n subjects [95 % interval]": summary,
+            above={"Mean over n subjects [95 % interval]": summary},
+            below={
                 "How they were made": self.naming.facts,
                 "Scale": _facts_of_scale(scale_facts(found.window)),
             },

@@ -70,8 +70,8 @@ class CohortPages:
         seen = {card.name for card in (*self.failed, *self.done)}
         left = [Card(name) for name in self.names.values() if name not in seen]
         lead = (
-            f"{len(self.done)} of {len(self.names)} volumes have been translated; "
-            f"{len(self.failed)} failed, {len(warned)} with a warning."
+            f"{len(self.done)} of {len(self.names)} volumes are translated, {len(warned)} of them "
+            f"with a warning; {len(self.failed)} failed."
         )
         source, target = (contrast_name(contrast) for contrast in task)
         index = Index(
@@ -83,7 +83,7 @@ class CohortPages:
                 "Translated": plain,
                 "Not reached": left,
             },
-            {"How they were made": self._how()},
+            below={"How they were made": self._how()},
         )
         return save_index(self.folder, index)
 
@@ -107,7 +107,7 @@ class CohortPages:
         card = Card(
             name,
             file_name(name),
-            draw_small(scene, ("source", "synthetic")),
+            draw_small(scene, {"source": "source", "synthetic": "SYNTHETIC"}),
             " and ".join(shown.layer.name for shown in scene.shown),
             list(page.warnings),
             {"Grid": grid_text(scene)},

@@ -95,14 +95,15 @@ class Index:
         A sentence or two.
     groups : mapping
         Heading -> cases, in their order; an empty group is left out.
-    sections : mapping
-        As those of a `Page`; above the cases.
+    above, below : mapping
+        Sections as those of a `Page`, above and below the cases.
     """
 
     title: str
     lead: str
     groups: Mapping[str, Sequence[Card]]
-    sections: Mapping[str, Section] = field(default_factory=dict)
+    above: Mapping[str, Section] = field(default_factory=dict)
+    below: Mapping[str, Section] = field(default_factory=dict)
 
 
 def save_index(folder: Path, index: Index) -> Path:
@@ -111,7 +112,7 @@ def save_index(folder: Path, index: Index) -> Path:
     pictured = size <= _MOST_PICTURES
     groups = (_group(*group, pictured=pictured) for group in index.groups.items())
     lead = f'<p class="lead">{escape(index.lead)}</p>'
-    body = "\n".join((lead, sections(index.sections), *groups))
+    body = "\n".join((lead, sections(index.above), *groups, sections(index.below)))
     path = folder / INDEX
     save_document(path, Document(index.title, body))
     return path
@@ -131,7 +132,7 @@ def require_pages(folder: Path, *, overwrite: bool) -> None:
 
 def file_name(case: str) -> str:
     """Name the page of a case: plain on every system, and no other case's."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", case)[:80]
+    plain = re.sub(r"[^A-Za-z0-9_.-]+|^[.]", "_", case)[:80]
     digest = hashlib.sha256(case.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{plain}.html" if plain == case else f"{plain}-{digest}.html"
 

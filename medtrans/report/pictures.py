@@ -136,6 +136,14 @@ def encode(canvas: Image.Image) -> bytes:
     return written.getvalue()
 
 
+def at_most(png: bytes, most: int) -> bytes:
+    """Make a picture smaller, half the size at a time, until its file has so few bytes."""
+    while len(png) > most:
+        with Image.open(BytesIO(png)) as image:
+            png = encode(image.resize((image.width // 2, image.height // 2), Resampling.BOX))
+    return png
+
+
 def _save(path: Path, canvas: Image.Image) -> None:
     with replacing(path) as partial:
         partial.write_bytes(encode(canvas))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from medtrans.system.atomic import replacing
 from medtrans.volumes.geometry import RAS_LABELS
 from medtrans.volumes.voxels import Voxels
 
-_SMALL = 150  # pixels, the longer side of a plane in a small picture
+_SMALL = 140  # pixels, the longer side of a plane in a small picture
+_SIDE = 14  # pixels, beside such a plane
 
 
 def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
@@ -45,22 +46,23 @@ def draw_scene(scene: Scene, scale: int = 1) -> Image.Image:
     return draw_grid(rows, names, scale, [_sides(axis) for axis in scene.planes])
 
 
-def draw_small(scene: Scene, roles: Sequence[Role]) -> bytes:
+def draw_small(scene: Scene, captions: Mapping[Role, str]) -> bytes:
     """Draw the first plane of some layers small, as a JPEG.
 
     Parameters
     ----------
     scene : Scene
-    roles : sequence of str
-        Which layers, of each the first; one that is not there is left out.
+    captions : mapping
+        Role -> what to write above it, for the first layer of that role, if there is one.
     """
     axis = scene.planes[0]
     first = {shown.layer.role: shown for shown in reversed(scene.shown)}
-    chosen = [first[role] for role in roles if role in first]
-    names = [shown.layer.name for shown in chosen]
-    row = [shrink(plane, _SMALL) for plane in _row(scene, axis, chosen)]
+    chosen = {role: first[role] for role in captions if role in first}
+    row = [shrink(plane, _SMALL) for plane in _row(scene, axis, list(chosen.values()))]
+    framed = [np.pad(plane, ((0, 0), (_SIDE, _SIDE))) for plane in row]  # for the letters
     written = BytesIO()
-    draw_grid([row], names, 1, [_sides(axis)]).save(written, "JPEG", quality=80)
+    drawn = draw_grid([framed], [captions[role] for role in chosen], 1, [_sides(axis)])
+    drawn.save(written, "JPEG", quality=80)
     return written.getvalue()
 
 
