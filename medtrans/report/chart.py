@@ -12,7 +12,7 @@ Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 400, 220  # as wide as a phone, so that letters stay as large as they are there
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 10, 26
 _MOST_POINTS = 200  # of a curve; more are averaged
-_MOST_TICKS = 5
+_MOST_TICKS = 6
 
 
 class Chart(NamedTuple):
@@ -42,7 +42,7 @@ def draw_chart(chart: Chart) -> str:
     if not values:
         return ""
     logarithmic = chart.logarithmic and min(values) > 0
-    across = _Axis.of([x for points in curves.values() for x, _ in points])
+    across = _Axis(0.0, max(x for points in curves.values() for x, _ in points) or 1.0)
     up = _Axis.of([math.log10(y) if logarithmic else y for y in values], logarithmic)
     paths = [
         _curve(number, points, across, up)

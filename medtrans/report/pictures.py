@@ -21,7 +21,7 @@ _INK = 235
 
 
 Rows = Sequence[Sequence[NDArray[np.float32]]]
-"""Tiles, each (height, width) in [0, 1], row by row."""
+"""Tiles, each (height, width) in [0, 1], or (height, width, 3) in colour, row by row."""
 
 
 def save_grid(path: Path, rows: Rows, captions: Sequence[str], scale: int = 1) -> None:
@@ -37,8 +37,8 @@ def draw_grid(
     Parameters
     ----------
     rows : sequence of rows of arrays
-        Each (height, width) in [0, 1]; every tile is shown upright as given. Tiles of a row may
-        differ in size from those of other rows.
+        Each (height, width) in [0, 1], or (height, width, 3): red, green, blue; every tile is shown
+        upright as given. Tiles of a row may differ in size from those of other rows.
     captions : sequence of str
         One above each column.
     scale : int
@@ -50,19 +50,21 @@ def draw_grid(
     widths = [max(row[c].width for row in tiles) for c in range(len(captions))]
     heights = [max(tile.height for tile in row) for row in tiles]
     width = sum(widths) + _GAP * (len(widths) + 1)
-    canvas = Image.new("L", (width, sum(heights) + _GAP * (len(heights) + 1) + _CAPTION), 0)
-    draw = ImageDraw.Draw(canvas)
+    coloured = any(tile.mode == "RGB" for row in tiles for tile in row)
+    size = width, sum(heights) + _GAP * (len(heights) + 1) + _CAPTION
+    canvas = Image.new("RGB" if coloured else "L", size)
+    draw, ink = ImageDraw.Draw(canvas), (_INK, _INK, _INK) if coloured else _INK
     font = ImageFont.load_default(size=14)
     left = _GAP
     for column, caption in enumerate(captions):
-        draw.text((left + 2, 3), caption, fill=_INK, font=font)
+        draw.text((left + 2, 3), caption, fill=ink, font=font)
         top = _CAPTION + _GAP
         for number, (row, height) in enumerate(zip(tiles, heights, strict=True)):
             canvas.paste(row[column], (left, top))
             for letter, at in zip(sides[number] if sides else (), (4, -4), strict=False):
                 across = left + at + (row[column].width if at < 0 else 0)
                 anchor = "lm" if at > 0 else "rm"
-                draw.text((across, top + height // 2), letter, fill=_INK, font=font, anchor=anchor)
+                draw.text((across, top + height // 2), letter, fill=ink, font=font, anchor=anchor)
             top += height + _GAP
         left += widths[column] + _GAP
     return canvas

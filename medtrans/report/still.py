@@ -19,7 +19,7 @@ _SMALL = 140  # pixels, the longer side of a plane in a small picture
 _SIDE = 14  # pixels, beside such a plane
 
 
-def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
+def save_picture(path: Path, scene: Scene, scale: int = 2, *, changes: bool = False) -> None:
     """Write a PNG: a column for each volume, a row for each plane through the middle.
 
     Parameters
@@ -29,6 +29,9 @@ def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
     scene : Scene
     scale : int
         Integer enlargement.
+    changes : bool
+        Add a column: where the second volume is brighter than the first, each in its own window,
+        in red, and where it is darker in blue.
 
     Raises
     ------
@@ -36,13 +39,16 @@ def save_picture(path: Path, scene: Scene, scale: int = 2) -> None:
         If the file cannot be written.
     """
     with replacing(path) as partial:
-        partial.write_bytes(encode(draw_scene(scene, scale)))
+        partial.write_bytes(encode(draw_scene(scene, scale, changes=changes)))
 
 
-def draw_scene(scene: Scene, scale: int = 1) -> Image.Image:
+def draw_scene(scene: Scene, scale: int = 1, *, changes: bool = False) -> Image.Image:
     """Draw what `save_picture` saves."""
     names = [shown.layer.name for shown in scene.shown]
     rows = [_row(scene, axis, scene.shown) for axis in scene.planes]
+    if changes:
+        names.append("Difference: red +, blue -")
+        rows = [[*row, _change(*row[:2])] for row in rows]
     return draw_grid(rows, names, scale, [_sides(axis) for axis in scene.planes])
 
 
@@ -71,6 +77,13 @@ def _row(scene: Scene, axis: int, layers: Sequence[Shown]) -> list[Voxels]:
     spacing, index = grid_of(scene), scene.centre[axis]
     planes = (upright(np.take(shown.grey(), index, axis)) for shown in layers)
     return [isotropic(plane, axis, spacing) for plane in planes]
+
+
+def _change(first: Voxels, second: Voxels) -> Voxels:
+    """Colour a difference of two planes in [0, 1]: black where there is none, (H, W, 3)."""
+    change = np.clip(second, 0, 1) - np.clip(first, 0, 1)
+    more, less = np.maximum(change, 0), np.maximum(-change, 0)
+    return np.stack([more + less / 4, (more + less) / 2.5, less + more / 8], axis=-1)
 
 
 def _sides(axis: int) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
+from medtrans.config.schema import Pipeline
 from medtrans.config.terms import StageName
 from medtrans.errors import Interrupted, MedtransError, OutputError
 from medtrans.report.chart import Chart, Points, draw_chart
@@ -132,7 +133,7 @@ class RunPage:
         charts = "".join(map(draw_chart, _charts(folder, progress.monitored)))
         return (
             f"<h2>{title}: step {progress.step} of {total}</h2>"
-            f'<div class="charts">{charts}</div>{_picture(folder)}'
+            f'<div class="charts">{charts}</div>{_picture(folder, self.setup.pipeline)}'
         )
 
     def _what(self) -> Mapping[str, Section]:
@@ -201,14 +202,15 @@ def _columns(path: Path) -> dict[str, Points]:
     }
 
 
-def _picture(folder: Path) -> str:
+def _picture(folder: Path, pipeline: Pipeline) -> str:
     """Show the newest picture of what is predicted of val subjects."""
     found = sorted((folder / "pictures").glob("*.png"))
     if not found:
         return ""
     step = int(found[-1].stem)
     image = data_url(at_most(found[-1].read_bytes(), _PICTURE_BYTES))
-    text = f"Val subjects at step {step}; the patient's right is on the left."
+    left = "front" if pipeline.slices.axis == "sagittal" else "right"
+    text = f"Val subjects at step {step}; the patient's {left} is on the left."
     where = f"Earlier ones are in {folder.name}/pictures."
     return (
         f'<figure class="sample"><img alt="{escape(text)}" src="{image}">'
