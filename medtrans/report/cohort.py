@@ -33,7 +33,7 @@ class CohortPages:
     folder : Path
         `require_pages` has made it.
     jobs : sequence of Job
-        All of them: the index tells which were not reached.
+        All of them: the index tells which are not translated.
     translator : Translator
     settings : Settings
     """
@@ -81,7 +81,7 @@ class CohortPages:
                 "Failed": self.failed,
                 "With a warning": warned,
                 "Translated": plain,
-                "Not reached": left,
+                "Not translated": left,
             },
             below={"How they were made": self._how()},
         )

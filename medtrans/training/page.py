@@ -168,7 +168,7 @@ def run_page(setup: TrainingSetup) -> Iterator[RunPage | None]:
     try:
         yield page
     except Interrupted as stop:
-        page.end(f"Stopped. {stop} The same command with --resume goes on.")
+        page.end(str(stop))
         raise
     except MedtransError as error:
         page.end(f"Stopped by an error: {error}")

@@ -435,7 +435,7 @@ class TestPlain:
         answer = medtrans(*given, "--report", tmp_path / "pages", "--strict")
         assert answer.code == 2
         index = (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
-        assert "Not reached (2)" in index
+        assert "Not translated (2)" in index
 
     @pytest.mark.parametrize(
         ("report", "said"), [("p.html", "name a folder"), ("p.pdf", "should end in .html")]

@@ -112,7 +112,7 @@ def rows(page: Path) -> dict[str, str]:
 def test_what_was_not_reached_is_told(cohort: Cohort) -> None:
     html = run(cohort, cohort.jobs[:2])
     assert listed(html) == [ORDER[0], ("Translated (1)", ["b_t1.nii.gz"]),
-        ("Not reached (2)", ["a_flair.nii.gz", "b/c_t1.nii.gz"])]  # fmt: skip
+        ("Not translated (2)", ["a_flair.nii.gz", "b/c_t1.nii.gz"])]  # fmt: skip
 
 
 def test_a_page_that_cannot_be_written_does_not_stop_the_others(cohort: Cohort) -> None:
