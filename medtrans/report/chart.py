@@ -153,6 +153,6 @@ def _legend(chart: Chart, curves: Mapping[str, Points]) -> str:
     entries = []
     for number, (name, points) in enumerate(curves.items()):
         last = f"{points[-1][1]:.4g} {chart.unit}".rstrip() if points else "-"
-        label = f"{name} " if len(curves) > 1 else ""
+        label = "" if name == chart.title.lower() else f"{name} "
         entries.append(f'<span class="key c{number % 4}">{escape(label)}{escape(last)}</span>')
     return " ".join(entries)

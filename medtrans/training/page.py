@@ -132,7 +132,7 @@ class RunPage:
         folder = self.plan.stage_folder(stage)
         charts = "".join(map(draw_chart, _charts(folder, progress.monitored)))
         return (
-            f"<h2>{title}: step {progress.step} of {total}</h2>"
+            f"<h2>{title}: step {progress.step} of {total}</h2>{_best(folder, progress.monitored)}"
             f'<div class="charts">{charts}</div>{_picture(folder, self.setup.pipeline)}'
         )
 
@@ -187,6 +187,15 @@ def _charts(folder: Path, monitored: str) -> Iterator[Chart]:
     first = {monitored: alike.pop(monitored)} if monitored in alike else {}
     yield Chart("Validation", {**first, **alike}, unit="dB")
     yield Chart("Learning rate", {"learning rate": training.get("learning_rate", [])})
+
+
+def _best(folder: Path, monitored: str) -> str:
+    """Say which validation's weights the stage will end with."""
+    scores = _columns(folder / "validation.csv").get(monitored)
+    if not scores:
+        return ""
+    step, score = max(scores, key=lambda point: point[1])
+    return f"<p>Best {escape(monitored)}: {score:.4g} dB at step {step:.0f}.</p>"
 
 
 def _columns(path: Path) -> dict[str, Points]:

@@ -88,6 +88,7 @@ def test_a_run_in_training(setup: TrainingSetup, clock: Clock) -> None:
     assert re.findall("<h2>(.*?)</h2>", html)[:2] == ["Noise stage", "Residual stage: step 3 of 4"]
     assert "Not begun: 4 steps." in html
     assert "Loss; last: loss 0.25" in html
+    assert "Best fidelity_psnr_fit: 21.5 dB at step 20." in html
     assert "Validation; last: fidelity_psnr_fit 21.5, realistic_psnr_fit 19.25" in html
     assert "Learning rate; last: learning rate 0.0005" in html
     assert html.count("data:image/png") == 1
