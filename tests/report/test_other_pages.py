@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from medtrans.report.chart import Chart, draw_chart
 from medtrans.report.document import Document, save_document
 from medtrans.report.index import CASES, Card, Index, file_name, require_pages, save_index
 from medtrans.report.page import Page, save_page
-from medtrans.report.still import draw_small
+from medtrans.report.pictures import encode
 from tests.report import builders
 from tests.report.tabs import PHONE, Tab
 
@@ -28,7 +29,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     require_pages(folder, overwrite=False)
     scene = builders.scene("source", "synthetic")
-    picture = draw_small(scene, {"source": "source", "synthetic": "SYNTHETIC"})
+    picture = encode(Image.new("L", (700, 200)))
     cards = []
     for name in NAMES:
         save_page(folder / CASES / file_name(name), Page(f"Page of {name}", scene))
@@ -44,10 +45,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     curves = {name: [(10 * i, 20 + i % 5) for i in range(9)] for name in ("one_psnr", "two_psnr")}
     charts = "".join(draw_chart(Chart(title, curves, unit="dB")) for title in ("A", "B", "C"))
-    tall = '<div class="tall">' + "<p>text</p>" * 60 + "</div>"
     path = tmp_path_factory.mktemp("run") / "index.html"
-    body = f'<p class="small">note</p><div class="charts">{charts}</div>{tall}'
-    save_document(path, Document("Training", body, refresh_s=1))
+    save_document(path, Document("Training", f'<div class="charts">{charts}</div>'))
     return path
 
 
@@ -59,7 +58,7 @@ def tab(browser: Any, index: Path) -> Iterator[Tab]:
 
 
 def test_the_links_lead_to_the_pages_and_back(tab: Tab) -> None:
-    assert all(url.startswith("data:image/jpeg") for url in tab.requests[1:])
+    assert all(url.startswith("data:image/png") for url in tab.requests[1:])
     for name in NAMES:
         tab.tab.get_by_role("link", name=name).click()
         tab.tab.wait_for_selector("#viewer:not([hidden])")
@@ -114,12 +113,13 @@ def test_charts_on_a_phone(browser: Any, run: Path) -> None:
     phone.close()
 
 
-def test_a_running_page_reads_itself_anew_where_one_is(browser: Any, run: Path) -> None:
+def test_a_running_page_reads_itself_anew_where_one_is(browser: Any, tmp_path: Path) -> None:
     """And stays where it has been scrolled to."""
-    tab = Tab(browser, run)
+    path, tall = tmp_path / "index.html", "<p>text</p>" * 99
+    save_document(path, Document("Training", tall, refresh_s=1))
+    tab = Tab(browser, path)
     tab.tab.evaluate("window.scrollTo(0, 300)")
-    body = '<p class="new">later</p><div>' + "<p>text</p>" * 99 + "</div>"
-    save_document(run, Document("Training", body))
+    save_document(path, Document("Training", f'<p class="new">later</p>{tall}'))
     tab.tab.wait_for_selector(".new")
     tab.tab.wait_for_function("window.scrollY === 300")
     tab.close()
