@@ -213,7 +213,8 @@ def _columns(path: Path) -> dict[str, Points]:
 
 def _picture(folder: Path, pipeline: Pipeline) -> str:
     """Show the newest picture of what is predicted of val subjects."""
-    found = sorted((folder / "pictures").glob("*.png"))
+    pictures = (folder / "pictures").glob("*.png")
+    found = sorted(path for path in pictures if path.stem.isdigit())
     if not found:
         return ""
     step = int(found[-1].stem)

@@ -71,6 +71,7 @@ def fill(stage: Path) -> None:
     tile = np.zeros((9, 9), dtype=np.float32)
     for step in (10, 20):
         save_grid(make_folder(stage / "pictures") / f"{step:07d}.png", [[tile]], [""])
+    (stage / "pictures" / "notes.png").write_bytes(b"somebody's")
 
 
 def test_a_run_in_training(setup: TrainingSetup, clock: Clock) -> None:
