@@ -12,7 +12,6 @@ import numpy as np
 
 from medtrans.config.terms import Contrast
 from medtrans.inference.translator import Written
-from medtrans.report.document import Section
 from medtrans.report.layers import error_layer, like
 from medtrans.report.made import contrast_name, versions
 from medtrans.report.page import Page, save_page
@@ -132,7 +131,7 @@ def grid_text(scene: Scene) -> str:
     return f"{grid(volume.shape)} voxels of {spacing} mm"
 
 
-def _numbers(scene: Scene, written: Written) -> Section:
+def _numbers(scene: Scene, written: Written) -> dict[str, object]:
     return {
         "Grid": grid_text(scene),
         **{shown.layer.name: _spread(shown, scene.foreground) for shown in scene.shown},
@@ -150,7 +149,7 @@ def _spread(shown: Shown, foreground: Mask) -> str:
     return f"median {middle:.4g}{unit}, 1 to 99 %: {low:.4g} to {high:.4g}, in the foreground"
 
 
-def _how(written: Written) -> Section:
+def _how(written: Written) -> dict[str, object]:
     entries = written.provenance.sidecar()
     facts = {_name(k): _value(v) for k, v in entries.items() if k not in _SAID_ELSEWHERE}
     now, made_by = datetime.now(UTC), written.provenance.version
