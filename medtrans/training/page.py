@@ -6,7 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Iterator, Mapping, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -100,7 +100,8 @@ class RunPage:
                 save_document(self.path, self._document())
         except OutputError as error:
             self._works = False
-            say(f"The page of the run is not written any more. {error}")
+            with suppress(OSError):  # the disk may be full that this is written to, too
+                say(f"The page of the run is not written any more. {error}")
         self._written = time.monotonic()
         self._cost_s = self._written - start
 
