@@ -77,6 +77,19 @@ class FaultError(MedtransError):
         return fault
 
 
+class WorkersDiedError(MedtransError):
+    """Every worker process that had this volume has ended before it was done."""
+
+    @classmethod
+    def of(cls, count: int) -> WorkersDiedError:
+        """Say how many workers have died of it."""
+        return cls(
+            f"{count} worker processes, one after the other, were ended from outside while they "
+            "had this volume: most often there was not enough memory. Use fewer workers or "
+            "machines with more memory, or crop the volume."
+        )
+
+
 class UnusualInputError(FileError):
     """The input is unlike what the model was trained on, and was asked to be refused then."""
 

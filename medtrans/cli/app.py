@@ -177,6 +177,17 @@ def translate(
     out_dir: Annotated[
         Path | None, typer.Option(help="With --manifest: folder for the outputs.")
     ] = None,
+    bids: Annotated[
+        bool,
+        typer.Option("--bids", help="With --manifest: write the outputs as a BIDS derivative."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes that translate several inputs.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Dask scheduler whose workers translate, as tcp://10.0.0.1:8786."),
+    ] = None,
     series: Annotated[
         str | None, typer.Option(help="DICOM series in the folder: its number or UID.")
     ] = None,
@@ -198,6 +209,7 @@ def translate(
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
     from medtrans import Settings
+    from medtrans.cli.crew import CrewRequest
     from medtrans.cli.translate import TranslateRequest, translate_files
 
     settings = Settings(
@@ -231,6 +243,8 @@ def translate(
         volume=volume,
         strict=strict,
         overwrite=overwrite,
+        crew=CrewRequest(workers, scheduler),
+        bids=bids,
         on_fault=report_crash,
     )
     result = translate_files(request)

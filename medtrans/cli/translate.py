@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtrans.cli.crew import CrewRequest, shared_model
 from medtrans.cli.page import PageJob, PageRequest, check_page, check_pages, first_page, pages_of
 from medtrans.config.terms import Kind, Task
 from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
@@ -22,7 +23,8 @@ from medtrans.package.folder import choose_task, find_package, package_name, rea
 from medtrans.system.progress import say, track
 
 if TYPE_CHECKING:
-    from medtrans.inference.cohort import Result
+    from medtrans.inference.cohort import OnDone, Result
+    from medtrans.inference.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class TranslateRequest:
     overwrite : bool
         Replace files that medtrans did not write for this result, and translate again what an
         earlier run did.
+    crew : CrewRequest
+        Which processes translate several inputs.
+    bids : bool
+        Name the outputs of a manifest as a BIDS derivative.
     on_fault : callable, optional
         Told of a fault of ours that stopped one volume; returns a sentence about it.
     """
@@ -69,6 +75,8 @@ class TranslateRequest:
     strict: bool
     overwrite: bool = False
     reference: Path | None = None
+    crew: CrewRequest = field(default_factory=CrewRequest)
+    bids: bool = False
     on_fault: Callable[[BaseException], str] | None = None
 
     def __post_init__(self) -> None:
@@ -147,20 +155,24 @@ def _checked(job: Job, task: Task, settings: Settings) -> ReadJob:
 def _translate(
     request: TranslateRequest, jobs: Sequence[Job | ReadJob], page: PageJob | None = None
 ) -> dict[str, Any]:
-    from medtrans.inference.cohort import translate_cohort
     from medtrans.inference.translator import Translator, Written
     from medtrans.system.devices import tune_process
 
-    settings, rows = request.settings, list[dict[str, Any]]()
+    settings, crew = request.settings, request.crew
+    rows, codes = dict[Job, dict[str, Any]](), dict[Job, int]()
+    plain = [job.job if isinstance(job, ReadJob) else job for job in jobs]
     tune_process()
-    translator = Translator.load(request.model, request.device, request.precision)
-    task = translator.package.task(settings.task)
-    say(f"{task} with {translator.package.name}, {settings.mode} mode, on {translator.device}.")
+    helped = crew.helps(jobs)
+    device = "cpu" if helped else request.device
+    translator = Translator.load(request.model, device, request.precision)
+    task, where = translator.package.task(settings.task), str(crew if helped else translator.device)
+    say(f"{task} with {translator.package.name}, {settings.mode} mode, on {where}.")
 
     def on_done(job: Job, result: Result) -> None:
-        rows.append(_row(job, result))
+        rows[job] = _row(job, result)
         add_page(job, result)
         if isinstance(result, MedtransError):
+            codes[job] = result.exit_code
             say(f"medtrans: {_named(str(result), job.path)}")
             if isinstance(result, FaultError) and result.__cause__ and request.on_fault:
                 say(request.on_fault(result.__cause__))
@@ -168,33 +180,45 @@ def _translate(
             for warning in result.translation.warnings:
                 say(f"Warning: {_named(warning, job.path)}")
 
-    with (
-        pages_of(request.pages, jobs, translator, settings) as add_page,
-        track("slices") as on_slices,
-    ):
-        results = translate_cohort(
-            translator,
-            jobs,
-            settings,
-            strict=request.strict or len(jobs) == 1,
-            on_done=on_done,
-            on_slices=on_slices,
-        )
+    with pages_of(request.pages, jobs, translator, settings) as add_page:
+        if helped:
+            model = shared_model(request.model, translator, request.device)
+            crew.translate(model, plain, settings, strict=request.strict, on_done=on_done)
+        else:
+            results = _translate_here(translator, request, jobs, on_done)
     if page is not None:
         assert isinstance(results[0], Written)  # a single job's error has been raised
         page.save(results[0])
-    failures = [result for result in results if isinstance(result, MedtransError)]
-    counts = Counter(row["result"] for row in rows)
+    counts = Counter(row["result"] for row in rows.values())
     return {
         "task": str(task),
         "model": translator.package.name,
         "mode": settings.mode,
-        "device": str(translator.device),
-        "volumes": rows,
+        "device": where,
+        "volumes": [rows[job] for job in plain],
         **{name: counts[name] for name in ("translated", "unchanged", "failed")},
         **({} if request.report is None else {"page": str(first_page(request.report))}),
-        "exit_code": failures[0].exit_code if failures else EXIT_DONE,
+        "exit_code": next((codes[job] for job in plain if job in codes), EXIT_DONE),
     }
+
+
+def _translate_here(
+    translator: Translator,
+    request: TranslateRequest,
+    jobs: Sequence[Job | ReadJob],
+    on_done: OnDone,
+) -> list[Result]:
+    from medtrans.inference.cohort import translate_cohort
+
+    with track("slices") as on_slices:
+        return translate_cohort(
+            translator,
+            jobs,
+            request.settings,
+            strict=request.strict or len(jobs) == 1,
+            on_done=on_done,
+            on_slices=on_slices,
+        )
 
 
 def _named(sentence: str, path: Path) -> str:

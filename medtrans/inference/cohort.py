@@ -78,24 +78,34 @@ def translate_cohort(
     OutputError
         When another process translates into the folder, with its number and its machine.
     """
-    with _alone([job.job if isinstance(job, ReadJob) else job for job in jobs]):
+    with alone([job.job if isinstance(job, ReadJob) else job for job in jobs]):
         return _translated(translator, jobs, settings, strict, on_done, on_slices)
 
 
-def _alone(jobs: Sequence[Job]) -> AbstractContextManager[None]:
+def alone(jobs: Sequence[Job]) -> AbstractContextManager[None]:
     """Keep others out of the folder that the results of several jobs have in common.
 
     Results that have nothing but the root of the file system in common have no such folder.
     """
-    places = {str((job.out or job.path.parent).absolute()) for job in jobs}
-    common = Path(os.path.commonpath(places)) if len(jobs) > 1 else None
+    common = Path(os.path.commonpath(_places(jobs))) if len(jobs) > 1 else None
     if common is None or common == common.parent:
         return nullcontext()
     if not os.access(common, os.W_OK) or not common.is_dir():
         return nullcontext()
-    for place in places:
-        remove_leftovers(Path(place), idle_s=_IDLE_S)
+    remove_temporary(jobs, idle_s=_IDLE_S)
     return only_one_in(common, "translation")
+
+
+def remove_temporary(jobs: Sequence[Job], idle_s: float) -> None:
+    """Remove what killed processes were writing and have not written to for so many seconds."""
+    for place in _places(jobs):
+        remove_leftovers(place, idle_s=idle_s)
+
+
+def _places(jobs: Sequence[Job]) -> set[Path]:
+    """Folders of the results."""
+    places = {job.out or job.path.parent for job in jobs}
+    return {(place if place.is_dir() else place.parent).absolute() for place in places}
 
 
 def _translated(
@@ -108,20 +118,42 @@ def _translated(
 ) -> list[Result]:
     results: list[Result] = []
     for job in jobs:
-        result: Result
-        try:
-            result = _translate(translator, job, settings, on_slices)
-        except Interrupted:
-            raise
-        except Exception as error:
-            if strict and not (isinstance(error, UnusualInputError) and len(jobs) > 1):
-                raise
-            result = error if isinstance(error, MedtransError) else FaultError.of(error)
+        result = _outcome(translator, job, settings, on_slices)
+        if isinstance(result, MedtransError) and stops(result, jobs, strict=strict):
+            raise (
+                result.__cause__ if isinstance(result, FaultError) and result.__cause__ else result
+            )
         if len(jobs) > 1:
             result = _without_voxels(result)
         results.append(result)
         on_done(job.job if isinstance(job, ReadJob) else job, result)
     return results
+
+
+def stops(error: MedtransError, jobs: Sequence[Job | ReadJob], *, strict: bool) -> bool:
+    """Whether an error is raised; of several inputs a refused, unusual one never stops the rest."""
+    return strict and not (isinstance(error, UnusualInputError) and len(jobs) > 1)
+
+
+def outcome_of(translator: Translator, job: Job, settings: Settings) -> Result:
+    """Translate one job of several: its result without voxels, or its error."""
+    return _without_voxels(_outcome(translator, job, settings, None))
+
+
+def _outcome(
+    translator: Translator,
+    job: Job | ReadJob,
+    settings: Settings,
+    on_slices: OnSlices | None,
+) -> Result:
+    try:
+        return _translate(translator, job, settings, on_slices)
+    except Interrupted:
+        raise
+    except MedtransError as error:
+        return error
+    except Exception as error:
+        return FaultError.of(error)
 
 
 def _translate(
