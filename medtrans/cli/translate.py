@@ -87,6 +87,9 @@ class TranslateRequest:
         if self.manifest and (self.out_dir is None or self.inputs or self.out is not None):
             raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
 
+        if self.bids and (self.manifest is None or self.kind not in (None, "nifti")):
+            raise UsageError("--bids goes with --manifest and --out-dir, and writes NIfTI.")
+
     @property
     def page(self) -> PageRequest | None:
         """What --report asks for of one input; raises `UsageError` for another kind of file."""
@@ -108,7 +111,7 @@ class TranslateRequest:
                 job,
                 mask=self.mask,
                 uncertainty=self.uncertainty,
-                kind=self.kind,
+                kind=self.kind or job.kind,
                 series=self.series,
                 volume=self.volume,
                 overwrite=self.overwrite,
@@ -127,7 +130,13 @@ class TranslateRequest:
     def _listed(self, task: Task) -> list[Job]:
         if self.manifest is None or self.out_dir is None:
             return jobs_from_inputs(self.inputs, self.out)
-        return jobs_from_manifest(self.manifest, task.source, self.out_dir)
+        if not self.bids:
+            return jobs_from_manifest(self.manifest, task.source, self.out_dir)
+        from medtrans.inference.bids import bids_jobs, save_description
+
+        jobs = bids_jobs(self.manifest, task, self.out_dir)
+        save_description(self.out_dir, self.manifest, jobs, overwrite=self.overwrite)
+        return jobs
 
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:

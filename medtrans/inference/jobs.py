@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from medtrans.volumes.source import (
 )
 from medtrans.volumes.stream import require_sha256
 from medtrans.volumes.voxels import Loaded, Mask
+
+if TYPE_CHECKING:
+    from medtrans.data.manifest import Entry
 
 SPREAD = "standard deviation over samples"
 LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
@@ -173,6 +177,18 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
     OutputError
         When a link leads an output out of `out_dir`.
     """
+    entries = source_entries(path, contrast)
+    folders = [out_dir / entry.subject / entry.session for entry in entries]
+    for folder in folders:
+        require_inside(folder, out_dir)
+    return [
+        Job(entry.path, make_folder(folder), series=entry.series, sha256=entry.sha256)
+        for entry, folder in zip(entries, folders, strict=True)
+    ]
+
+
+def source_entries(path: Path, contrast: Contrast) -> list[Entry]:
+    """List the volumes of the source contrast in a manifest; errors as of `jobs_from_manifest`."""
     from medtrans.data.manifest import Manifest  # with pandas, which a single file does not need
 
     manifest = Manifest.read(path, check_files=False)  # a missing file fails alone, when it is read
@@ -182,13 +198,7 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
             f"The manifest {path} lists no {contrast} volume to translate; it has "
             f"{manifest.summary()}."
         )
-    folders = [out_dir / entry.subject / entry.session for entry in entries]
-    for folder in folders:
-        require_inside(folder, out_dir)
-    return [
-        Job(entry.path, make_folder(folder), series=entry.series, sha256=entry.sha256)
-        for entry, folder in zip(entries, folders, strict=True)
-    ]
+    return entries
 
 
 def _output(out: Path | None, default: Path) -> Path:

@@ -7,6 +7,7 @@ its memory, and a worker that dies has no other case on it.
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ _CONFIG = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    "distributed.worker.preload": [__name__],  # calls `dask_setup`
     "distributed.admin.system-monitor.log-length": 60,
 }
 
@@ -129,6 +131,11 @@ def results_of(
         When the scheduler is gone.
     """
     return _Round(client, work, cases).results()
+
+
+def dask_setup(_: object) -> None:
+    """Leave Ctrl-C to the process that started a worker; Dask calls this in each, by this name."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def worker_number() -> int:

@@ -37,6 +37,7 @@ _NAMES: tuple[tuple[Contrast | None, str], ...] = (
 _BIDS_SUFFIXES: dict[str, Contrast] = {
     "T1w": "t1", "UNIT1": "t1", "T2w": "t2", "FLAIR": "flair", "PDw": "pd", "ct": "ct",
 }  # fmt: skip
+_NOT_OURS = frozenset(("UNIT1", "ct"))  # a map; a name that people use before BIDS has it
 
 
 def from_bids(suffix: str, *, agent: bool) -> Contrast | None:
@@ -51,6 +52,19 @@ def from_bids(suffix: str, *, agent: bool) -> Contrast | None:
     """
     contrast = _BIDS_SUFFIXES.get(suffix)
     return "t1c" if contrast == "t1" and agent else contrast
+
+
+def to_bids(contrast: Contrast) -> tuple[str, bool] | None:
+    """Spell a contrast as BIDS does: the suffix, and whether the entity ``ce`` belongs to it.
+
+    None for what BIDS has no name for: CT, and MR of an unknown sequence.
+    """
+    if contrast == "t1c":
+        return "T1w", True
+    suffixes = {
+        known: suffix for suffix, known in _BIDS_SUFFIXES.items() if suffix not in _NOT_OURS
+    }
+    return (suffixes[contrast], False) if contrast in suffixes else None
 
 
 def is_no_image(name: str) -> bool:
