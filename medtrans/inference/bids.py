@@ -29,6 +29,10 @@ _BIDS_VERSION = "1.10.0"
 _KEPT = ("acq", "rec", "run")  # entities of the source that hold for what is made of it
 _ORDER = ("acq", "ce", "rec", "run")
 _GENERATOR = "medtrans"
+_README = """\
+Every image in this data set is SYNTHETIC and NOT FOR DIAGNOSIS. medtrans made each of them from an
+image of another contrast. The JSON beside an image says which model made it, from what, and how.
+"""
 
 
 def bids_jobs(manifest: Path, task: Task, out_dir: Path) -> list[Job]:
@@ -69,7 +73,7 @@ def bids_jobs(manifest: Path, task: Task, out_dir: Path) -> list[Job]:
 
 def save_description(
     out_dir: Path, manifest: Path, jobs: Iterable[Job], *, overwrite: bool
-) -> Path:
+) -> None:
     """Write what BIDS wants to know of a data set: who made it, and of what.
 
     An earlier description of medtrans' is continued.
@@ -103,9 +107,9 @@ def save_description(
         "GeneratedBy": [{"Name": _GENERATOR, "Version": __version__}],
         "SourceDatasets": [*known, *(source for source in found if source not in known)],
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-    return path
+    _write(path, json.dumps(entries, indent=2) + "\n")
+    if not (out_dir / "README").exists():
+        _write(out_dir / "README", _README)
 
 
 def _places(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
@@ -192,6 +196,11 @@ def _dataset(root: Path) -> dict[str, str]:
         return {"URL": root.as_uri()}
     bare = re.sub(r"^(doi:|https?://doi\.org/)", "", doi)
     return {"DOI": bare, "URL": f"https://doi.org/{bare}"}
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SPREAD = "standard deviation over samples"
 LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
+STRIPPED_ENTRY = "SkullStripped"  # as BIDS spells it
 _SYNTHETIC = "-synthetic"
 
 

@@ -33,6 +33,8 @@ class Plan:
         What is unusual about the input, a sentence each.
     look : Look or None
         What a look at the input found; None of a model that cannot look.
+    masked : bool
+        Whether software has masked the input's background out, as in a skull-stripped volume.
     """
 
     task: Task
@@ -43,6 +45,7 @@ class Plan:
     source: Source | None
     warnings: tuple[str, ...]
     look: Look | None
+    masked: bool
 
     @property
     def slices(self) -> int:
@@ -83,6 +86,7 @@ class Translation:
         What decided the rounding.
     warnings : tuple of str
     look : Look or None
+    masked : bool
         As in `Plan`.
     """
 
@@ -94,3 +98,4 @@ class Translation:
     arithmetic: Arithmetic
     warnings: tuple[str, ...]
     look: Look | None = None
+    masked: bool = False

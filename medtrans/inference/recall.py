@@ -52,7 +52,7 @@ def recalled(
     warnings = (*read.source.warnings, *plan.warnings)
     nothing, unknown = np.zeros((0, 0, 0), np.float32), Arithmetic("", "", 0, None)
     translation = Translation(
-        nothing, None, plan.task, plan.steps, plan.slices, unknown, warnings, plan.look
+        nothing, None, plan.task, plan.steps, plan.slices, unknown, warnings, plan.look, plan.masked
     )
     return Written(list(outputs), translation, label, 0.0)
 

@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, ReadJob
+from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, STRIPPED_ENTRY, ReadJob
 from medtrans.volumes import Provenance
 from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar_of
 
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256", LOOK_ENTRY,
+    "FilesSHA256", LOOK_ENTRY, STRIPPED_ENTRY,
 ))  # fmt: skip
 
 

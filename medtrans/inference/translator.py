@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, Job, ReadJob, read_job
+from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, STRIPPED_ENTRY, Job, ReadJob, read_job
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -199,7 +199,8 @@ class Translator:
         decides the rounding is added.
         """
         label = self._label(settings, source, settings.averaged_over if extra is None else extra)
-        entries = {**result.arithmetic.entries, **_look_entries(result)}
+        seen = {STRIPPED_ENTRY: result.masked, **_look_entries(result)}
+        entries = {**result.arithmetic.entries, **seen}
         return replace(label, extra={**label.extra, **entries})
 
     def expected_label(self, read: ReadJob, settings: Settings) -> Provenance:

@@ -61,7 +61,9 @@ def prepare(
     space = whole.cropped(axes, recipe.volume.divisible)
     passes = tuple(plan_passes(space.image, plans, settings.flips))
     source = volume.meta.get("source")
-    plan = Plan(task, steps, passes, space.placement, region.support, source, warnings, look)
+    plan = Plan(
+        task, steps, passes, space.placement, region.support, source, warnings, look, region.masked
+    )
     return Prepared(space.image, plan)
 
 
@@ -97,4 +99,5 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
         sampled.arithmetic,
         plan.warnings,
         plan.look,
+        plan.masked,
     )

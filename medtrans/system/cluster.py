@@ -35,6 +35,7 @@ _CONFIG = {
     "distributed.worker.http.routes": [],
     "distributed.worker.preload": [__name__],  # calls `dask_setup`
     "distributed.admin.system-monitor.log-length": 60,
+    "distributed.admin.low-level-log-length": 100,
 }
 
 

@@ -379,5 +379,5 @@ def test_no_lock_is_put_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Folders without a common one are nobody's to close, also where root may write."""
     root = Path(tmp_path.anchor)
     monkeypatch.setattr(cohort, "only_one_in", lambda folder, work: pytest.fail(f"{folder} {work}"))
-    with cohort._alone([Job(root / "a" / "t1.nii.gz"), Job(root / "b" / "t1.nii.gz")]):
+    with cohort.alone([Job(root / "a" / "t1.nii.gz"), Job(root / "b" / "t1.nii.gz")]):
         pass
