@@ -72,6 +72,7 @@ def local_workers(count: int, threads: int) -> Iterator[Client]:
             threads_per_worker=1,
             memory_limit=0,  # Dask would pause a worker for good that holds a large volume
             dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             security=security,
             silence_logs="CRITICAL",  # of deaths, which are told as results
         ) as cluster,
@@ -163,12 +164,13 @@ class _Round(Generic[Case, Result]):
 
     def results(self) -> Iterator[tuple[int, Result | WorkersDiedError]]:
         try:
-            while True:
-                self._submit()
-                if not self.flying:
-                    return
-                with suppress(Empty):
-                    yield from self._landed(self.ended.get(timeout=_LOOK_EVERY_S))
+            with _lost_connection():
+                while True:
+                    self._submit()
+                    if not self.flying:
+                        return
+                    with suppress(Empty):
+                        yield from self._landed(self.ended.get(timeout=_LOOK_EVERY_S))
         finally:
             if self.flying and self.client.status == "running":
                 self.client.cancel(list(self.flying), force=True)
@@ -185,24 +187,19 @@ class _Round(Generic[Case, Result]):
 
     def _landed(self, future: Future) -> Iterator[tuple[int, Result | WorkersDiedError]]:
         from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
 
         number, case = self.flying.pop(future)
         try:
-            yield number, future.result()
+            result: Result | WorkersDiedError = future.result()
         except KilledWorker as error:
             self.deaths[number] += error.allowed_failures + 1
             if self.deaths[number] < _MOST_DEATHS:
                 self.again.append((number, case))
-            else:
-                yield number, WorkersDiedError.of(self.deaths[number])
-        except FutureCancelledError:
-            raise MedtransError(
-                "The connection to the Dask scheduler is lost. Results that were written are "
-                "whole: start the scheduler and its workers, and run the same command again."
-            ) from None
+                return
+            result = WorkersDiedError.of(self.deaths[number])
         finally:
             future.release()
+        yield number, result
 
 
 class _Crew:
@@ -236,6 +233,20 @@ def _require_version(client: Client, version: str) -> None:
                 f"The worker {worker} must have medtrans {version}, as this process; found {found}."
                 " Install the same version there."
             )
+
+
+@contextmanager
+def _lost_connection() -> Iterator[None]:
+    from distributed.client import ClosedClientError, FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (ClosedClientError, CommClosedError, FutureCancelledError):
+        raise MedtransError(
+            "The connection to the Dask scheduler is lost. Results that were written are whole: "
+            "start the scheduler and its workers, and run the same command again."
+        ) from None
 
 
 @contextmanager
