@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -40,14 +39,13 @@ def bids_jobs(manifest: Path, task: Task, out_dir: Path) -> list[Job]:
 
     The result of ``sub-01_ses-2_run-1_T1w.nii.gz`` is
     ``sub-01/ses-2/anat/sub-01_ses-2_run-1_desc-synth_T2w.nii.gz``. Subject and session are the
-    manifest's, without the signs that BIDS does not allow; where a session has several volumes that
-    nothing else tells apart, they are numbered.
+    manifest's, without the signs that BIDS does not allow.
 
     Raises
     ------
     ManifestError, UsageError
         When the CSV has a problem or lists no such volume, BIDS has no name for the target
-        contrast, or two subjects, sessions or volumes would have one name.
+        contrast, or two subjects or sessions would have one name.
     OutputError
         When a link leads an output out of `out_dir`.
     """
@@ -56,18 +54,18 @@ def bids_jobs(manifest: Path, task: Task, out_dir: Path) -> list[Job]:
         raise UsageError(
             f"BIDS has no name for images of the contrast {task.target}. Leave out --bids."
         )
+    suffix, agent = spelt
     entries = source_entries(manifest, task.source)
-    places = _places(entries)
-    stems = _stems(entries, places, agent=spelt[1])
     return [
         Job(
             entry.path,
-            make_folder(_inside(out_dir, place)) / f"{stem}_desc-synth_{spelt[0]}.nii.gz",
+            make_folder(_inside(out_dir, place))
+            / f"{_stem(entry, place, agent=agent)}_desc-synth_{suffix}.nii.gz",
             kind="nifti",
             series=entry.series,
             sha256=entry.sha256,
         )
-        for entry, place, stem in zip(entries, places, stems, strict=True)
+        for entry, place in zip(entries, _places(entries), strict=True)
     ]
 
 
@@ -140,36 +138,13 @@ def _label(name: str, prefix: str) -> str:
     return label
 
 
-def _stems(
-    entries: Sequence[Entry], places: Sequence[tuple[str, ...]], *, agent: bool
-) -> list[str]:
-    """Name each result but for what all have; volumes of a session that share one are numbered."""
-    told = [_entities(entry, agent=agent) for entry in entries]
-    many = Counter(zip(places, map(_spelt, told), strict=True))
-    used: Counter[tuple[tuple[str, ...], str]] = Counter()
-    stems = []
-    for place, entities in zip(places, told, strict=True):
-        key = (place, _spelt(entities))
-        used[key] += 1
-        run = {"run": str(used[key])} if many[key] > 1 else {}
-        stems.append("_".join(filter(None, (*place, _spelt({**entities, **run})))))
-    if len(set(stems)) < len(stems):
-        twice = next(stem for stem, count in Counter(stems).items() if count > 1)
-        raise UsageError(
-            f"Two volumes of the manifest would be {twice} in BIDS. Give each a session of its own."
-        )
-    return stems
-
-
-def _entities(entry: Entry, *, agent: bool) -> dict[str, str]:
-    """Keep what the source's name says, where that is BIDS', of how it was acquired."""
+def _stem(entry: Entry, place: tuple[str, ...], *, agent: bool) -> str:
+    """Name a result but for what all have, with what the source's name says of how it was made."""
     of_source = bids_entities(PurePosixPath(entry.path.name)) or {}
-    kept = {name: of_source[name] for name in _KEPT if name in of_source}
-    return {**kept, "ce": "synthetic"} if agent else kept
-
-
-def _spelt(entities: Mapping[str, str]) -> str:
-    return "_".join(f"{name}-{entities[name]}" for name in _ORDER if name in entities)
+    entities = {name: of_source[name] for name in _KEPT if name in of_source}
+    if agent:
+        entities["ce"] = "synthetic"
+    return "_".join((*place, *(f"{n}-{entities[n]}" for n in _ORDER if n in entities)))
 
 
 def _inside(out_dir: Path, place: tuple[str, ...]) -> Path:
