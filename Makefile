@@ -78,14 +78,14 @@ $(VENV)/.user: $(VENV)/.made $(INPUTS)
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.made $(INPUTS)
-	$(PIP) -e ".[demo,tensorboard,bundle,test,dev]"
+	$(PIP) -e ".[demo,tensorboard,bundle,cluster,test,dev]"
 	touch $@
 
 $(OLDEST)/.made: pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/lowest_versions.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c $(OLDEST)/constraints.txt -e ".[demo,tensorboard,bench,bundle,test]"
+		-c $(OLDEST)/constraints.txt -e ".[demo,tensorboard,bench,bundle,cluster,test]"
 	touch $@
 
 $(AUDIT)/.made:

@@ -209,7 +209,6 @@ def translate(
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
     from medtrans import Settings
-    from medtrans.cli.crew import CrewRequest
     from medtrans.cli.translate import TranslateRequest, translate_files
 
     settings = Settings(
@@ -243,7 +242,8 @@ def translate(
         volume=volume,
         strict=strict,
         overwrite=overwrite,
-        crew=CrewRequest(workers, scheduler),
+        workers=workers,
+        scheduler=scheduler,
         bids=bids,
         on_fault=report_crash,
     )

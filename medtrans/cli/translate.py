@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtrans.cli.crew import CrewRequest, shared_model
+from medtrans.cli.jobs import jobs_as_bids, read_checked
 from medtrans.cli.page import PageJob, PageRequest, check_page, check_pages, first_page, pages_of
 from medtrans.config.terms import Kind, Task
 from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
-from medtrans.inference.input_checks import check_values
-from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest, read_job
+from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest
 from medtrans.inference.settings import Settings
 from medtrans.package.folder import choose_task, find_package, package_name, read_recipe
 from medtrans.system.progress import say, track
@@ -50,8 +50,8 @@ class TranslateRequest:
     overwrite : bool
         Replace files that medtrans did not write for this result, and translate again what an
         earlier run did.
-    crew : CrewRequest
-        Which processes translate several inputs.
+    workers, scheduler
+        Which other processes translate several inputs; as in `CrewRequest`.
     bids : bool
         Name the outputs of a manifest as a BIDS derivative.
     on_fault : callable, optional
@@ -75,7 +75,8 @@ class TranslateRequest:
     strict: bool
     overwrite: bool = False
     reference: Path | None = None
-    crew: CrewRequest = field(default_factory=CrewRequest)
+    workers: int | None = None
+    scheduler: str | None = None
     bids: bool = False
     on_fault: Callable[[BaseException], str] | None = None
 
@@ -86,9 +87,14 @@ class TranslateRequest:
             raise UsageError("--out-dir goes with --manifest; for files use -o.")
         if self.manifest and (self.out_dir is None or self.inputs or self.out is not None):
             raise UsageError("With --manifest give --out-dir DIR, and neither inputs nor -o.")
-
         if self.bids and (self.manifest is None or self.kind not in (None, "nifti")):
             raise UsageError("--bids goes with --manifest and --out-dir, and writes NIfTI.")
+        _ = self.crew  # which refuses what does not go together
+
+    @property
+    def crew(self) -> CrewRequest:
+        """Who translates; raises `UsageError` for what does not go together."""
+        return CrewRequest(self.workers, self.scheduler)
 
     @property
     def page(self) -> PageRequest | None:
@@ -130,13 +136,9 @@ class TranslateRequest:
     def _listed(self, task: Task) -> list[Job]:
         if self.manifest is None or self.out_dir is None:
             return jobs_from_inputs(self.inputs, self.out)
-        if not self.bids:
-            return jobs_from_manifest(self.manifest, task.source, self.out_dir)
-        from medtrans.inference.bids import bids_jobs, save_description
-
-        jobs = bids_jobs(self.manifest, task, self.out_dir)
-        save_description(self.out_dir, self.manifest, jobs, overwrite=self.overwrite)
-        return jobs
+        if self.bids:
+            return jobs_as_bids(self.manifest, task, self.out_dir, overwrite=self.overwrite)
+        return jobs_from_manifest(self.manifest, task.source, self.out_dir)
 
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:
@@ -150,15 +152,8 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
         check_pages(request.pages, overwrite=request.overwrite)
     if len(jobs) > 1:
         return _translate(request, jobs)
-    read = _checked(jobs[0], task, request.settings)
+    read = read_checked(jobs[0], task, request.settings)
     return _translate(request, [read], None if page is None else check_page(page, read))
-
-
-def _checked(job: Job, task: Task, settings: Settings) -> ReadJob:
-    """Read the only input, and refuse it if need be, while nothing heavy is imported."""
-    read = read_job(job, task, settings.samples)
-    check_values(read.image.voxels, task, read.source)  # its warnings come with the translation
-    return read
 
 
 def _translate(

@@ -237,12 +237,12 @@ def _require_version(client: Client, version: str) -> None:
 
 @contextmanager
 def _lost_connection() -> Iterator[None]:
-    from distributed.client import ClosedClientError, FutureCancelledError
+    from distributed.client import CancelledError, ClosedClientError
     from distributed.comm import CommClosedError
 
     try:
         yield
-    except (ClosedClientError, CommClosedError, FutureCancelledError):
+    except (ClosedClientError, CommClosedError, CancelledError):
         raise MedtransError(
             "The connection to the Dask scheduler is lost. Results that were written are whole: "
             "start the scheduler and its workers, and run the same command again."
