@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -169,37 +170,58 @@ class _Round(Generic[Case, Result]):
                     self._submit()
                     if not self.flying:
                         return
-                    with suppress(Empty):
-                        yield from self._landed(self.ended.get(timeout=_LOOK_EVERY_S))
+                    yield from self._landed(self._ended())
         finally:
             if self.flying and self.client.status == "running":
                 self.client.cancel(list(self.flying), force=True)
 
     def _submit(self) -> None:
         """Give every free worker a case."""
-        while len(self.flying) < self.crew.size():
-            number, case = self.again.popleft() if self.again else next(self.waiting, (-1, None))
-            if case is None:
-                return
-            future = self.client.submit(self.work, case, pure=False)
-            self.flying[future] = number, case
+        free = self.crew.size() - len(self.flying)
+        cases = [self.again.popleft() for _ in range(min(free, len(self.again)))]
+        cases += islice(self.waiting, max(0, free - len(cases)))
+        if not cases:
+            return
+        futures = self.client.map(self.work, [case for _, case in cases], pure=False)
+        for future, case in zip(futures, cases, strict=True):
+            self.flying[future] = case
             future.add_done_callback(self.ended.put)
 
-    def _landed(self, future: Future) -> Iterator[tuple[int, Result | WorkersDiedError]]:
+    def _ended(self) -> list[Future]:
+        """Wait a moment for a case to end; with it come all others that have."""
+        ended: list[Future] = []
+        with suppress(Empty):
+            ended.append(self.ended.get(timeout=_LOOK_EVERY_S))
+            while True:
+                ended.append(self.ended.get_nowait())
+        return ended
+
+    def _landed(self, ended: list[Future]) -> Iterator[tuple[int, Result | WorkersDiedError]]:
+        try:
+            done = [future for future in ended if future.status == "finished"]
+            results = dict(zip(done, self.client.gather(done), strict=True))  # in one message
+            for future in ended:
+                number, case = self.flying.pop(future)
+                if future in results:
+                    yield number, results[future]
+                elif (error := self._death(future, number)) is not None:
+                    yield number, error
+                else:
+                    self.again.append((number, case))
+        finally:
+            for future in ended:
+                future.release()
+
+    def _death(self, future: Future, number: int) -> WorkersDiedError | None:
+        """Count the workers that a case has had; raises what is not a worker's death."""
         from distributed import KilledWorker
 
-        number, case = self.flying.pop(future)
         try:
-            result: Result | WorkersDiedError = future.result()
+            future.result()
         except KilledWorker as error:
             self.deaths[number] += error.allowed_failures + 1
-            if self.deaths[number] < _MOST_DEATHS:
-                self.again.append((number, case))
-                return
-            result = WorkersDiedError.of(self.deaths[number])
-        finally:
-            future.release()
-        yield number, result
+        died = self.deaths[number]
+        return WorkersDiedError.of(died) if died >= _MOST_DEATHS else None
 
 
 class _Crew:
