@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medtrans.config.terms import Contrast
-from medtrans.inference.jobs import LOOK_ENTRY
+from medtrans.inference.jobs import LOOK_ENTRY, STRIPPED_ENTRY
 from medtrans.inference.look import describe_orientation
 from medtrans.inference.translator import Written
 from medtrans.report.layers import error_layer, like
@@ -25,6 +25,7 @@ from medtrans.volumes.voxels import Loaded, Mask, Voxels
 
 _SAID_ELSEWHERE = (
     "Synthetic", "Notice", "GeneratedBy", "SourceContrast", "TargetContrast", LOOK_ENTRY,
+    STRIPPED_ENTRY,
 )  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+\d+|[A-Z][a-z]+|[A-Z]+(?![a-z])")  # of a sidecar's names
 
