@@ -16,7 +16,13 @@ from medtrans.inference.cohort import OnDone, Result, alone, outcome_of, remove_
 from medtrans.inference.jobs import Job
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
-from medtrans.system.cluster import local_workers, results_of, worker_number, workers_of
+from medtrans.system.cluster import (
+    carry_causes,
+    local_workers,
+    results_of,
+    worker_number,
+    workers_of,
+)
 from medtrans.system.devices import tune_process, usable_cores
 from medtrans.version import __version__
 
@@ -173,4 +179,5 @@ def _portable(fault: FaultError) -> FaultError:
     cause = fault.__cause__
     stand_in = RuntimeError(type(cause).__name__)
     fault.__cause__ = stand_in.with_traceback(cause.__traceback__ if cause else None)
+    carry_causes(fault)
     return fault

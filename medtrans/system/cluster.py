@@ -141,6 +141,13 @@ def dask_setup(_: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def carry_causes(error: BaseException) -> None:
+    """Let an error take its causes and their tracebacks along from a worker."""
+    from tblib import pickling_support
+
+    pickling_support.install(error, *filter(None, (error.__cause__,)))
+
+
 def worker_number() -> int:
     """Return the number of the worker that runs this, from 0; 0 where it has none."""
     from distributed import get_worker

@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from medtrans.errors import FaultError, PackageError, UnusualInputError, UsageError
+from medtrans.errors import (
+    FaultError,
+    OutputError,
+    PackageError,
+    UnusualInputError,
+    UsageError,
+)
 from medtrans.inference import cluster, translator
 from medtrans.inference.cluster import (
     Case,
@@ -217,3 +223,15 @@ def test_as_many_workers_as_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_of_a_scheduler_have_this_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "workers_of", lambda *asked: SimpleNamespace(asked=asked))
     assert cluster.workers_at("tcp://a:1").asked == ("tcp://a:1", cluster.__version__)
+
+
+def test_one_command_at_a_time_in_a_folder(
+    inline: Inline, model: SharedModel, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(case: Case) -> Any:
+        translator = Translator.load(model.name, "cpu")
+        translate_cohort(translator, jobs, Settings(), strict=True, on_done=lambda *_: None)
+
+    monkeypatch.setattr(cluster, "translate_case", meanwhile)
+    with pytest.raises(OutputError, match="another translation works in this folder"):
+        inline.run(model, jobs, strict=False)
