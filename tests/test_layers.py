@@ -27,6 +27,7 @@ LAYERS = (
     "package",
     "data",
     "preprocessing",
+    "brain",
     "networks",
     "volumes",
     "config",

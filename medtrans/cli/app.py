@@ -151,6 +151,17 @@ def translate(
             help="Volume above 0 in the whole head or brain; the rest is hidden from the model."
         ),
     ] = None,
+    brain: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|MASK",
+            help="auto: find the brain in a whole head, where the model knows stripped brains "
+            "alone; none: take the input as it is; a file: as --mask.",
+        ),
+    ] = "auto",
+    save_mask: Annotated[
+        Path | None, typer.Option(help="NIfTI file for the mask of what was translated.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[
@@ -191,8 +202,9 @@ def translate(
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
     from medtrans import Settings
-    from medtrans.cli.translate import TranslateRequest, translate_files
+    from medtrans.cli.translate import TranslateRequest, choose_mask, translate_files
 
+    search, mask = choose_mask(brain, mask)
     settings = Settings(
         task=task,
         mode=cast(Mode, mode),  # `Settings` checks it
@@ -203,6 +215,7 @@ def translate(
         axes=cast("tuple[Axis, ...]", tuple(axes.split(",")) if axes else ()),
         flips=flips,
         seed=seed,
+        brain=search,
         batch_size=batch_size,
     )
     request = TranslateRequest(
@@ -216,6 +229,7 @@ def translate(
         settings=settings,
         mask=mask,
         uncertainty=uncertainty,
+        save_mask=save_mask,
         report=report,
         reference=reference,
         kind=output_kind,

@@ -141,4 +141,6 @@ def _without_voxels(result: Result) -> Result:
     if isinstance(result, Unchanged):
         return result
     nothing = np.zeros((0, 0, 0), np.float32)
-    return replace(result, translation=replace(result.translation, voxels=nothing, spread=None))
+    return replace(
+        result, translation=replace(result.translation, voxels=nothing, spread=None, support=None)
+    )

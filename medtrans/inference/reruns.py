@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from medtrans.inference.jobs import SPREAD, ReadJob
+from medtrans.inference.jobs import ReadJob
 from medtrans.volumes import Provenance
 from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar_of
 
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256",
+    "FilesSHA256", "BrainLitres", "BrainAgreement", "BrainAtlasSHA256",
 ))  # fmt: skip
 
 
@@ -34,12 +34,11 @@ def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Pa
         setting is another one.
     """
     source, job = read.source, read.job
-    wanted = {(read.output, job.kind or source.kind): label.sidecar()}
-    if job.uncertainty is not None:
-        wanted[job.uncertainty, "nifti"] = {**label.sidecar(), "Content": SPREAD}
+    wanted: list[tuple[Path, str, str | None]] = [(read.output, job.kind or source.kind, None)]
+    wanted += [(path, "nifti", content) for content, path in job.further.items()]
     outputs: list[Path] = []
-    for (path, kind), entries in wanted.items():
-        content = SPREAD if "Content" in entries else None
+    for path, kind, content in wanted:
+        entries = label.sidecar() | ({} if content is None else {"Content": content})
         claim = Claim(source, label.task, content, job.volume)
         found = earlier_result(path, kind, claim)
         if found is None or _settings(found) != _settings(entries):

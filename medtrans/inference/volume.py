@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from monai.data import MetaTensor
 
+from medtrans.brain.finder import Brain
 from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
-from medtrans.inference.input_checks import check_input, check_pixels
+from medtrans.inference.input_checks import check_pixels
+from medtrans.inference.patient import find_patient
 from medtrans.inference.sampling import Arithmetic, Pass, Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
-from medtrans.preprocessing.foreground import find_region
 from medtrans.preprocessing.model_space import Placement, to_input_space, to_model_space
 from medtrans.preprocessing.slices import plan_slices
 from medtrans.volumes.geometry import spacing_mm
@@ -43,6 +44,8 @@ class Plan:
         Where the input came from; None for an array.
     warnings : tuple of str
         What is unusual about the input, a sentence each.
+    brain : Brain or None
+        What to say of a brain that was found in a whole head.
     """
 
     task: Task
@@ -52,6 +55,7 @@ class Plan:
     support: Mask
     source: Source | None
     warnings: tuple[str, ...]
+    brain: Brain | None = None
 
     @property
     def slices(self) -> int:
@@ -91,6 +95,10 @@ class Translation:
     arithmetic : Arithmetic
         What decided the rounding.
     warnings : tuple of str
+    support : array of bool or None
+        Shape (X, Y, Z): where the voxels are not background.
+    brain : Brain or None
+        What to say of a brain that was found in a whole head.
     """
 
     voxels: Voxels
@@ -100,6 +108,8 @@ class Translation:
     slices: int
     arithmetic: Arithmetic
     warnings: tuple[str, ...]
+    support: Mask | None = None
+    brain: Brain | None = None
 
 
 def prepare(
@@ -127,9 +137,7 @@ def prepare(
     steps = package.steps(
         settings.mode, settings.residual_steps, settings.noise_steps, settings.eta
     )
-    grid_mm = spacing_mm(np.asarray(volume.affine))
-    region = find_region(volume.numpy(), grid_mm, recipe.volume, mask)
-    warnings = check_input(volume, task, region, brains_only=package.masked_background)
+    region, brain, warnings = find_patient(volume, package, task, settings, mask)
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
     plans = plan_slices(recipe.slices, whole.image.shape, settings.axes)
@@ -139,7 +147,7 @@ def prepare(
     space = whole.cropped(axes, recipe.volume.divisible)
     passes = tuple(plan_passes(space.image, plans, settings.flips))
     source = volume.meta.get("source")
-    plan = Plan(task, steps, passes, space.placement, region.support, source, warnings)
+    plan = Plan(task, steps, passes, space.placement, region.support, source, warnings, brain)
     return Prepared(space.image, plan)
 
 
@@ -174,4 +182,6 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
         plan.slices,
         sampled.arithmetic,
         plan.warnings,
+        plan.support,
+        plan.brain,
     )
