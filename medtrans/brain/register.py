@@ -54,8 +54,10 @@ class _Pair:
 
     def __init__(self, fixed: Voxels, fixed_seen: Mask, moving: Voxels, moving_seen: Mask) -> None:
         self.fixed, self.moving = _image(fixed), _image(moving)
-        self.fixed_seen, self.moving_seen = _mask(fixed_seen), _mask(moving_seen)
-        self.crown = self.fixed.TransformContinuousIndexToPhysicalPoint(_crown(fixed))
+        crown = _crown(fixed)
+        upper = np.arange(fixed.shape[2]) > crown[2] - _CAP_MM / GRID_MM  # the atlas has no neck
+        self.fixed_seen, self.moving_seen = _mask(fixed_seen & upper), _mask(moving_seen)
+        self.crown = self.fixed.TransformContinuousIndexToPhysicalPoint(crown)
         self.atlas_crown = self.moving.TransformContinuousIndexToPhysicalPoint(_crown(moving))
 
     def affine(self) -> sitk.AffineTransform:
