@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from monai.data import MetaTensor
 
-from medtrans.brain.finder import Brain, find_brain
+from medtrans.brain.finder import Brain as Brain
+from medtrans.brain.finder import find_brain
 from medtrans.config.terms import Task
 from medtrans.errors import FileError
 from medtrans.inference.input_checks import LARGEST_BRAIN_L, check_input, labels_in

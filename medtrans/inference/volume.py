@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from monai.data import MetaTensor
 
-from medtrans.brain.finder import Brain
 from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
 from medtrans.inference.input_checks import check_pixels
-from medtrans.inference.patient import find_patient
+from medtrans.inference.patient import Brain, find_patient
 from medtrans.inference.sampling import Arithmetic, Pass, Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
