@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from monai.data import MetaTensor
 
-from medtrans.brain.finder import Brain as Brain
+from medtrans.brain.finder import Brain as Brain  # noqa: PLC0414 - `volume` takes it from here
 from medtrans.brain.finder import find_brain
 from medtrans.config.terms import Task
 from medtrans.errors import FileError
