@@ -77,6 +77,10 @@ class FaultError(MedtransError):
         return fault
 
 
+class UnusualInputError(FileError):
+    """The input is unlike what the model was trained on, and was asked to be refused then."""
+
+
 class InputWarning(UserWarning):
     """What is unusual about an input that `Translator.translate` was given, and translated."""
 

@@ -49,6 +49,7 @@ _TINY: dict[str, Any] = {
     },
     "noise": _STAGE,
     "residual": _STAGE,
+    "look": {"examples": 0},
 }
 _WINDOW = {"scale": "window", "window_hu": [0.0, 1000.0], "background": 0.0}
 

@@ -195,7 +195,11 @@ def translate(
         Kind | None, typer.Option(help="File format of the output; default: the input's.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option(help="Stop at the first volume that fails; else continue with the next.")
+        bool,
+        typer.Option(
+            help="Refuse an input that is unlike the model's training volumes; stop at the first "
+            "volume that fails otherwise."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -217,6 +221,7 @@ def translate(
         seed=seed,
         brain=search,
         batch_size=batch_size,
+        strict=strict,
     )
     request = TranslateRequest(
         inputs=tuple(inputs or ()),
@@ -450,6 +455,34 @@ def demo(
     from medtrans.cli.demo import run_demo
 
     Output(json).result(run_demo(out, device, overwrite))
+
+
+@app.command()
+def manifest(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="BIDS, a tree of volumes, or of DICOM.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("manifest.csv"),
+    layout: Annotated[
+        str | None,
+        typer.Option(help="How the files are named: a public data set's name, or a TOML file."),
+    ] = None,
+    val: Annotated[float, typer.Option(help="Share of the subjects for val.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the subjects for test.")] = 0.1,
+    keep_ids: Annotated[
+        bool,
+        typer.Option("--keep-ids", help="Name subjects by DICOM's PatientID, not by its hash."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a CSV that is there.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the volumes of a folder in a manifest, with subject, contrast and split."""
+    from medtrans.cli.listing import ManifestRequest, list_folder
+
+    request = ManifestRequest(folder, out, layout, val, test, keep_ids, overwrite)
+    Output(json).result(*list_folder(request))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from medtrans.system.resources import shipped
 
 # What shapes a network or its use and was fixed before it became a key: what its absence means.
 _FORMERLY = {
+    "volume": {"brains": False},
     "noise": {"prediction": "eps", "sees_source": False},
     "network": {"head_features": 0},
     "sampling": {"noise_correlation": 0.0},
@@ -72,7 +73,7 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
         When a key in it is wrong; every problem is listed.
     """
     base = _read_with_parents(_recipe_path("base"), ())
-    later = {table: base[table] for table in ("augmentation", "pseudo", *STAGES)}
+    later = {table: base[table] for table in ("augmentation", "pseudo", "look", *STAGES)}
     return _validate(_merge(_merge(_merge(later, _FORMERLY), _one_margin(raw)), raw), where)
 
 

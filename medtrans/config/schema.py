@@ -43,12 +43,14 @@ Correlation = Annotated[
 
 
 class VolumeConfig(StrictModel):
-    """The space of the networks: spacing of each RAS axis (0: the input's), and margins.
+    """What is in a volume, and the space of the networks: RAS spacing (0: the input's), margins.
 
     A result reaches beyond the source's foreground by `dilation_mm`, or by `masked_dilation_mm`
-    where software has masked the source's background out.
+    where software has masked the source's background out. Where `brains` and the training volumes
+    are skull-stripped, the brain of a whole head is found before it is translated.
     """
 
+    brains: bool
     spacing_mm: tuple[float, float, float]
     dilation_mm: NonNegativeFloat
     masked_dilation_mm: NonNegativeFloat
@@ -256,6 +258,19 @@ class ResidualConfig(StageConfig):
     from_noise: bool
 
 
+class LookConfig(StrictModel):
+    """How a model learns to look at an input; without examples it does not."""
+
+    examples: NonNegativeInt
+    volumes: Count
+    contrast_epochs: Count
+    orientation_epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    none_share: Fraction
+
+
 class Pipeline(StrictModel):
     """The whole recipe of one task, or of several trained together."""
 
@@ -270,6 +285,7 @@ class Pipeline(StrictModel):
     pseudo: PseudoConfig
     noise: NoiseConfig
     residual: ResidualConfig
+    look: LookConfig
     # Written by training with a noise stage from elsewhere; a recipe has none.
     denoiser: DenoiserConfig | None = None
 

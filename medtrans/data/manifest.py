@@ -1,14 +1,13 @@
 """The manifest: a CSV that lists volumes, read into a checked table.
 
-Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256, mask``; any
-other column is kept and ignored. Paths are relative to the CSV. Every problem of a file is reported
-at once, each with its row as a spreadsheet numbers it (the header is row 1).
+Columns are ``subject, contrast, path`` and, optionally, ``split, session, series, sha256,
+mask``; any other column is kept and ignored. Paths are relative to the CSV. Every problem of a file
+is reported at once, each with its row as a spreadsheet numbers it (the header is row 1).
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,19 +26,19 @@ from medtrans.data.manifest_checks import (
     raise_problems,
     read_table,
 )
+from medtrans.data.splits import name_hash, split_by_name
 from medtrans.errors import ManifestError, UsageError
 from medtrans.system.atomic import replacing
 from medtrans.volumes.stream import require_sha256, sha256
 
 __all__ = ["CONTRASTS", "SPLITS", "Entry", "Manifest", "Pair", "write_manifest"]
 
-_TRAIN_BELOW, _VAL_BELOW = 0.8, 0.9
-
 
 @dataclass(frozen=True)
 class Entry:
     """One volume of a manifest; `session` and `sha256` are "" where the manifest names none.
 
+    `series` is the number or UID of a DICOM series, where the path holds several.
     `mask` is a region of interest on the volume's grid, for `medtrans evaluate` alone: nothing
     else reads it, or minds whether it is there.
     """
@@ -51,6 +50,7 @@ class Entry:
     split: str
     sha256: str = ""
     mask: Path | None = None
+    series: str | None = None
 
     def verify(self) -> None:
         """Refuse a file with another hash than is stated; raises `UnreadableFileError`.
@@ -118,7 +118,7 @@ class Manifest:
         table = read_table(path, check_files=check_files)
         stated = "split" in table
         if not stated:
-            table["split"] = table["subject"].map(_split_by_hash(table["subject"].unique()))
+            table["split"] = table["subject"].map(split_by_name(table["subject"].unique()))
         return cls(path, table, stated)
 
     @property
@@ -282,7 +282,7 @@ def chosen_subjects(pairs: Iterable[Pair], limit: int | None, seed: int = 0) -> 
     """
     if limit is not None and limit < 0:
         raise UsageError(f"The number of subjects with pairs must be 0 or more, not {limit}.")
-    ranked = sorted({pair.source.subject for pair in pairs}, key=lambda s: _hash(f"{seed}:{s}"))
+    ranked = sorted({pair.source.subject for pair in pairs}, key=lambda s: name_hash(f"{seed}:{s}"))
     return set(ranked[:limit])
 
 
@@ -320,7 +320,16 @@ def _entry(record: Mapping[Hashable, str]) -> Entry:
     contrast = cast(Contrast, record["contrast"])  # `read_table` has checked it
     path, digest = Path(record["path"]), record.get("sha256", "")
     mask = Path(record["mask"]) if record.get("mask") else None
-    return Entry(subject, session, contrast, path, record["split"], digest, mask)
+    return Entry(
+        subject,
+        session,
+        contrast,
+        path,
+        record["split"],
+        digest,
+        mask,
+        record.get("series") or None,
+    )
 
 
 def _entry_order(entry: Entry) -> tuple[str, str, int]:
@@ -331,21 +340,3 @@ def _require_known(what: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         text = describe_unknown(what, value, known)
         raise UsageError(f"{text[0].upper()}{text[1:]}.")
-
-
-def _split_by_hash(subjects: Iterable[str]) -> dict[str, str]:
-    """Apply the rule that the docstring of `Manifest` states."""
-    ranked = sorted(subjects, key=_hash)
-    n, numbers = len(ranked), [_hash(subject) for subject in ranked]
-    n_train = sum(number < _TRAIN_BELOW for number in numbers)
-    n_val = sum(number < _VAL_BELOW for number in numbers) - n_train
-    n_held_out, n_test = min(n - 1, 2), int(n > 2)  # at least so many are not for training
-    n_train = min(max(n_train, 1), n - n_held_out)
-    n_val = min(max(n_val, n_held_out - n_test), n - n_train - n_test)
-    splits = ["train"] * n_train + ["val"] * n_val + ["test"] * (n - n_train - n_val)
-    return dict(zip(ranked, splits, strict=True))
-
-
-def _hash(text: str) -> float:
-    """Map a text to a number in [0, 1), the same on every machine and in every version."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48

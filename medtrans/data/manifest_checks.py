@@ -20,7 +20,7 @@ from medtrans.system.names import is_plain_name
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("subject", "contrast", "path")
-KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "sha256", "mask")
+KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "series", "sha256", "mask")
 
 Problem = tuple[int, str]
 
@@ -288,13 +288,16 @@ def _check_crossing(table: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _check_shared_files(table: pd.DataFrame) -> Iterator[Problem]:
-    """Report one file under two subjects, which could then stand in two splits."""
+    """Report one file or series under two subjects, which could then stand in two splits."""
     if not {"subject", "path"} <= set(table.columns):
         return
     filled = table[(table["subject"] != "") & (table["path"] != "")]
-    first: dict[str, tuple[str, int]] = {}
-    for row, subject, path in zip(filled.index, filled["subject"], filled["path"], strict=True):
-        other, earlier = first.setdefault(path, (subject, row))
+    series = filled.get("series", filled["path"])  # without the column, of no consequence
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    for row, subject, path, uid in zip(
+        filled.index, filled["subject"], filled["path"], series, strict=True
+    ):
+        other, earlier = first.setdefault((path, uid), (subject, row))
         if other != subject:
             where = f"{path} is subject {_short(other)}'s in row {earlier}"
             yield row, f"{where}: correct the path or the subject"

@@ -71,4 +71,4 @@ def window_of(pipeline: Pipeline, task: Task) -> Profile | None:
 
 def _read(entry: Entry) -> MetaTensor:
     entry.verify()
-    return read_volume(entry.path)
+    return read_volume(entry.path, series=entry.series)

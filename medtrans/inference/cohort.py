@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medtrans.errors import FaultError, Interrupted, MedtransError
+from medtrans.errors import FaultError, Interrupted, MedtransError, UnusualInputError
 from medtrans.inference.jobs import Job, ReadJob
 from medtrans.inference.reruns import earlier_outputs
 from medtrans.inference.sampling import OnSlices
@@ -20,6 +20,9 @@ from medtrans.system.atomic import remove_leftovers
 from medtrans.system.locks import only_one_in
 
 _IDLE_S = 3600.0  # what was not written to for so long, a killed process has left
+# One for all results: an array each, however small, would stay where a volume's memory was freed,
+# and keep the next volume from using it again.
+_NO_VOXELS = np.zeros((0, 0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def translate_cohort(
     on_slices: OnSlices | None = None,
 ) -> list[Result]:
     """Translate every job; one that fails does not stop the others unless `strict`.
+
+    One of several that is refused as unusual (`settings.strict`) never stops the others.
 
     A result that is there already, of the same input, model and settings, is left as it is. A job
     that was read before, or that says overwrite, is translated in any case.
@@ -109,7 +114,7 @@ def _translated(
         except Interrupted:
             raise
         except Exception as error:
-            if strict:
+            if strict and not (isinstance(error, UnusualInputError) and len(jobs) > 1):
                 raise
             result = error if isinstance(error, MedtransError) else FaultError.of(error)
         if len(jobs) > 1:
@@ -128,7 +133,7 @@ def _translate(
     read = translator.read(job, settings)
     if isinstance(job, Job) and not job.overwrite:
         label = translator.expected_label(read, settings)
-        outputs = earlier_outputs(read, label, translator.precision)
+        outputs = earlier_outputs(read, label, translator.precision, strict=settings.strict)
         if outputs is not None:
             return Unchanged(outputs)
     return translator.translate_file(read, settings, on_slices)
@@ -140,7 +145,7 @@ def _without_voxels(result: Result) -> Result:
         return result.with_traceback(None)
     if isinstance(result, Unchanged):
         return result
-    nothing = np.zeros((0, 0, 0), np.float32)
     return replace(
-        result, translation=replace(result.translation, voxels=nothing, spread=None, support=None)
+        result,
+        translation=replace(result.translation, voxels=_NO_VOXELS, spread=None, support=None),
     )

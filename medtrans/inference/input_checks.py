@@ -18,7 +18,7 @@ from medtrans.preprocessing.slices import AXES
 from medtrans.volumes.contrast import in_hu
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.source import Source
-from medtrans.volumes.voxels import Mask, Voxels
+from medtrans.volumes.voxels import Voxels
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -29,6 +29,11 @@ LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole hea
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds
 _SAMPLED = 1_000_000  # voxels are enough to tell
 _MOST_STRETCH = 1.5  # of pixels; in training they are scaled by a tenth at most
+_UNMASKED = (
+    "its background is not masked out, as it was in every training volume: what surrounds the "
+    "brain would be translated, too; strip the skull first (--brain auto does, for a model of "
+    "brains), or give a brain mask with --mask"
+)
 _SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
 
 
@@ -56,7 +61,7 @@ def check_input(
     warnings = check_values(voxels, task, volume.meta.get("source"))
     if region.mask_share is not None:
         return (*warnings, *_warn_of_part(region.mask_share))
-    return (*warnings, *(_warn_of_head(volume, region.foreground) if brains_only else ()))
+    return (*warnings, *(_warn_of_head(volume, region) if brains_only else ()))
 
 
 def check_values(voxels: Voxels, task: Task, source: Source | None) -> tuple[str, ...]:
@@ -160,11 +165,12 @@ def _warn_of_part(share: float) -> tuple[str, ...]:
     )
 
 
-def _warn_of_head(volume: MetaTensor, foreground: Mask) -> tuple[str, ...]:
-    litres = int(foreground.sum()) * np.prod(spacing_mm(np.asarray(volume.affine))) / 1e6
+def _warn_of_head(volume: MetaTensor, region: Region) -> tuple[str, ...]:
+    litres = int(region.foreground.sum()) * np.prod(spacing_mm(np.asarray(volume.affine))) / 1e6
     if litres <= LARGEST_BRAIN_L:
-        return ()
+        return () if region.masked else (_UNMASKED,)
     return (
         f"it shows {litres:.1f} litres, as a whole head does, and the model was trained on "
-        "skull-stripped volumes; have the brain found with --brain auto, or give a mask of it",
+        "skull-stripped volumes; strip the skull first (--brain auto does, for a model of brains), "
+        "or give a brain mask with --mask",
     )

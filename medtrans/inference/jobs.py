@@ -34,6 +34,7 @@ from medtrans.volumes.voxels import Loaded, Mask
 
 SPREAD = "standard deviation over samples"
 SUPPORT = "mask of what was translated"
+LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
 _SYNTHETIC = "-synthetic"
 
 
@@ -54,7 +55,7 @@ class Job:
         Gets the standard deviation over the samples; needs `Settings.samples` above 1.
     save_mask : Path or None
         Gets the mask of what was translated.
-    kind : {"nifti", "dicom", "itk"} or None
+    kind : {"nifti", "dicom", "itk", "mgh"} or None
         What to write, instead of the input's kind.
     series : str or None
         Which series of a DICOM folder.
@@ -150,7 +151,7 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
 def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     """Turn the inputs of the command line into jobs.
 
-    A folder that holds volumes (NIfTI, MHA, MHD, NRRD) stands for each of them, earlier outputs of
+    A folder that holds volumes (NIfTI, MHA, NRRD, MGH) stands for each of them, earlier outputs of
     medtrans left out; a folder that holds DICOM is one volume. With several inputs `out` is a
     folder, which is made.
 
@@ -161,7 +162,7 @@ def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
     """
     paths = [path for given in inputs for path in _expand(given)]
     if not paths:
-        raise UsageError("No input: name a NIfTI, MHA or NRRD file, or a DICOM folder.")
+        raise UsageError("No input: name a NIfTI, MHA, NRRD or MGZ file, or a DICOM folder.")
     _require_distinct_outputs(paths, out)
     if out is not None and len(paths) > 1:
         if split_suffix(out)[1].lower() in KNOWN_SUFFIXES:
@@ -195,7 +196,7 @@ def jobs_from_manifest(path: Path, contrast: Contrast, out_dir: Path) -> list[Jo
     for folder in folders:
         require_inside(folder, out_dir)
     return [
-        Job(entry.path, make_folder(folder), sha256=entry.sha256)
+        Job(entry.path, make_folder(folder), series=entry.series, sha256=entry.sha256)
         for entry, folder in zip(entries, folders, strict=True)
     ]
 

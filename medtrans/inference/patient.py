@@ -47,8 +47,8 @@ def find_patient(
     volume : MetaTensor
         Shape (X, Y, Z), in its own orientation and unit.
     package : ModelPackage
-        One whose training volumes had their background masked out has the brain of a whole head
-        found.
+        Where its recipe says that it takes brains, and its training volumes had their background
+        masked out, the brain of a whole head is found.
     task : Task
     settings : Settings
     mask : array of bool or None
@@ -61,10 +61,10 @@ def find_patient(
     """
     voxels, grid_mm = volume.numpy(), spacing_mm(np.asarray(volume.affine))
     region, brain = find_region(voxels, grid_mm, package.pipeline.volume, mask), None
-    searched = package.masked_background and mask is None and settings.brain == "auto"
+    searched = package.of_stripped_brains and mask is None and settings.brain == "auto"
     if searched and not _is_stripped(region, float(np.prod(grid_mm))):
         _require_image(voxels)
-        found, brain = find_brain(voxels, np.asarray(volume.affine), task.source)
+        found, brain = find_brain(voxels, np.asarray(volume.affine))
         region = region_within(found, grid_mm, package.pipeline.volume)
     warnings = check_input(volume, task, region, brains_only=package.masked_background)
     return Patient(region, brain, warnings)

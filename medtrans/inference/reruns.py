@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from medtrans.inference.jobs import ReadJob
+from medtrans.inference.jobs import LOOK_ENTRY, ReadJob
 from medtrans.volumes import Provenance
 from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar_of
 
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256", "BrainLitres", "BrainAgreement", "BrainAtlasSHA256",
+    "FilesSHA256", LOOK_ENTRY, "BrainLitres", "BrainFinderSHA256",
 ))  # fmt: skip
 
 
-def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Path] | None:
+def earlier_outputs(
+    read: ReadJob, label: Provenance, precision: str, *, strict: bool = False
+) -> list[Path] | None:
     """List the files of an earlier run of a job, if another run would be of the same.
 
     Parameters
@@ -26,6 +29,8 @@ def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Pa
         What the result's label will say but for what decides the rounding.
     precision : "auto", "float32" or "bfloat16"
         As asked for; auto takes a result of either.
+    strict : bool
+        Whether a result of an unusual input counts as none.
 
     Returns
     -------
@@ -34,19 +39,25 @@ def earlier_outputs(read: ReadJob, label: Provenance, precision: str) -> list[Pa
         setting is another one.
     """
     source, job = read.source, read.job
-    wanted: list[tuple[Path, str, str | None]] = [(read.output, job.kind or source.kind, None)]
-    wanted += [(path, "nifti", content) for content, path in job.further.items()]
+    wanted = {(read.output, job.kind or source.kind): label}
+    for content, path in job.further.items():
+        wanted[path, "nifti"] = replace(label, extra={**label.extra, "Content": content})
     outputs: list[Path] = []
-    for path, kind, content in wanted:
-        entries = label.sidecar() | ({} if content is None else {"Content": content})
-        claim = Claim(source, label.task, content, job.volume)
-        found = earlier_result(path, kind, claim)
-        if found is None or _settings(found) != _settings(entries):
+    for (path, kind), its_label in wanted.items():
+        found = earlier_result(path, kind, Claim.of(source, its_label))
+        if found is None or _settings(found) != _settings(its_label.sidecar()):
+            return None
+        if strict and _is_unusual(found):
             return None
         if precision not in ("auto", found.get("Precision")):
             return None
         outputs += [*image_files(path, kind), sidecar_of(path, kind)]
     return outputs
+
+
+def _is_unusual(entries: dict[str, object]) -> bool:
+    look = entries.get(LOOK_ENTRY)
+    return isinstance(look, dict) and bool(look.get("Unusual"))
 
 
 def _settings(entries: dict[str, object]) -> dict[str, object]:

@@ -45,6 +45,8 @@ class Settings:
     batch_size : int or None
         Slices at a time; None: set by their size. On the CPU it changes memory and speed alone,
         on a GPU the rounding, too.
+    strict : bool
+        Refuse an input that is unlike what the model was trained on, instead of warning.
     """
 
     task: str | None = None
@@ -58,6 +60,7 @@ class Settings:
     seed: int = 0
     brain: BrainSearch = "auto"
     batch_size: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import SPREAD, SUPPORT, Job, ReadJob, read_job
+from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, SUPPORT, Job, ReadJob, read_job
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -200,7 +200,8 @@ class Translator:
         """
         label = self._label(settings, source, settings.averaged_over if extra is None else extra)
         found = {} if result.brain is None else result.brain.entries
-        return replace(label, extra={**label.extra, **result.arithmetic.entries, **found})
+        entries = {**result.arithmetic.entries, **_look_entries(result), **found}
+        return replace(label, extra={**label.extra, **entries})
 
     def expected_label(self, read: ReadJob, settings: Settings) -> Provenance:
         """Describe how a job would be translated: its label but for what decides the rounding."""
@@ -231,7 +232,7 @@ class Translator:
 
     def _search(self, settings: Settings, extra: Mapping[str, object]) -> dict[str, object]:
         """Say whether the brain of a whole head was looked for; nothing where it never is."""
-        never = not self.package.masked_background or "MaskSHA256" in extra
+        never = not self.package.of_stripped_brains or "MaskSHA256" in extra
         return {} if never else {"BrainExtraction": settings.brain}
 
     def read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
@@ -260,6 +261,13 @@ class Translator:
                 shown, path, source, about, kind="nifti", overwrite=job.overwrite
             )
         return outputs, label
+
+
+def _look_entries(result: Translation) -> dict[str, object]:
+    """Say in a sidecar what was seen of the input, and what was unusual about it."""
+    seen = {} if result.look is None else result.look.entries
+    unusual = {"Unusual": list(result.warnings)} if result.warnings else {}
+    return {LOOK_ENTRY: {**seen, **unusual}} if seen or unusual else {}
 
 
 def _facts(read: ReadJob, settings: Settings) -> dict[str, object]:

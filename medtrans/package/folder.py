@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
@@ -22,6 +22,7 @@ TRAIN = Path("configs") / "train.json"
 MULTI_GPU = Path("configs") / "multi_gpu_train.json"
 LOGGING = Path("configs") / "logging.conf"
 WEIGHTS = Path("models") / "model.safetensors"
+LOOK = Path("models") / "look.safetensors"
 STATE_DICT = Path("models") / "model.pt"
 CARD = Path("docs") / "README.md"
 DATA_LICENSE = Path("docs") / "data_license.txt"
@@ -32,6 +33,24 @@ RUN_MODEL = "model"  # the folder of a run that holds its model
 # What is read of a package at most, checked before anything is allocated.
 MAX_METADATA_BYTES, MAX_WEIGHTS_BYTES = 1 << 24, 1 << 33
 FORMAT = 1  # of the packages that this medtrans reads and writes
+
+
+class LookRecord(TypedDict):
+    """What metadata.json keeps of the training volumes, to compare an input with.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of models/look.safetensors.
+    contrasts : list of str
+        In the order of the network's answers.
+    usual : dict
+        The fields of `medtrans.package.look.Usual`, each as least and most.
+    """
+
+    sha256: str
+    contrasts: list[str]
+    usual: dict[str, list[list[float]]]
 
 
 class ModelRecord(TypedDict):
@@ -51,6 +70,8 @@ class ModelRecord(TypedDict):
         As in `ModelPackage`.
     training : dict
         What the model was trained on and how well it did.
+    look : dict or None
+        What an input is compared with; older packages have no such key.
     """
 
     format: int
@@ -59,6 +80,7 @@ class ModelRecord(TypedDict):
     profiles: dict[str, list[float]]
     masked_background: bool
     training: dict[str, object]
+    look: NotRequired[LookRecord | None]
 
 
 class Metadata(TypedDict):

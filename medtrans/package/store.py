@@ -29,6 +29,7 @@ from medtrans.package.bundle_files import Documents, package_texts
 from medtrans.package.folder import (
     DEFAULT_MODEL,
     FORMAT,
+    LOOK,
     MAX_WEIGHTS_BYTES,
     METADATA,
     RUN_MODEL,
@@ -41,6 +42,7 @@ from medtrans.package.folder import (
     read_metadata,
     read_recipe,
 )
+from medtrans.package.look import Known, load_known, stored
 from medtrans.preprocessing.intensity import Profile
 from medtrans.system.atomic import replacing_folder, require_new_folder
 
@@ -68,6 +70,8 @@ class ModelPackage:
     masked_background : bool
         Whether every source volume of its pairs had its background masked out, as skull-stripped
         brains have.
+    look : Known or None
+        What an input is compared with; None in a package of before.
     """
 
     name: str
@@ -77,6 +81,12 @@ class ModelPackage:
     residual: nn.Module
     noise: nn.Module | None
     masked_background: bool
+    look: Known | None = None
+
+    @property
+    def of_stripped_brains(self) -> bool:
+        """Whether the brain of a whole head has to be found before it is translated."""
+        return self.masked_background and self.pipeline.volume.brains
 
     def task(self, requested: str | None) -> Task:
         """Return the requested task, for example "t1-to-t2"; None for the default one.
@@ -139,6 +149,8 @@ class TrainedModel:
     training : mapping
         What it was trained on and how well it did: JSON values, shown by `medtrans models`.
         Its "eval_metrics", a mapping, become the bundle's.
+    look : Known or None
+        What an input is compared with.
     """
 
     pipeline: Pipeline
@@ -147,6 +159,7 @@ class TrainedModel:
     noise: Mapping[str, Tensor] | None
     masked_background: bool
     training: Mapping[str, object]
+    look: Known | None = None
 
 
 def save_package(folder: Path, model: TrainedModel, documents: Documents | None = None) -> None:
@@ -182,12 +195,14 @@ def save_package(folder: Path, model: TrainedModel, documents: Documents | None 
         "masked_background": model.masked_background,
         "training": dict(model.training),
     }
+    files = {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
+    if model.look is not None:
+        record["look"], files[LOOK] = stored(model.look)
     documents, has_noise = documents or Documents(), model.noise is not None
     texts = package_texts(folder.name, model.pipeline, record, documents, has_noise=has_noise)
     contents = {path: text.encode() for path, text in texts.items()}
-    contents |= {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
     with replacing_folder(folder, anew=True) as partial:
-        for path, content in contents.items():
+        for path, content in (contents | files).items():
             (partial / path).parent.mkdir(exist_ok=True)
             (partial / path).write_bytes(content)
 
@@ -226,6 +241,7 @@ def export_package(source: str | Path, folder: Path, documents: Documents) -> li
         noise=None if package.noise is None else package.noise.state_dict(),
         masked_background=package.masked_background,
         training=read_metadata(origin)["medtrans"]["training"],
+        look=package.look,
     )
     save_package(folder, model, documents)
     return sorted(path for path in folder.rglob("*") if path.is_file())
@@ -267,6 +283,7 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         residual,
         noise,
         bool(record.get("masked_background", False)),
+        load_known(folder, record.get("look")),
     )
 
 

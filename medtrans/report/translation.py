@@ -15,6 +15,8 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.terms import Contrast
+from medtrans.inference.jobs import LOOK_ENTRY
+from medtrans.inference.look import describe_orientation
 from medtrans.inference.translator import Written
 from medtrans.preprocessing.foreground import find_foreground
 from medtrans.report.page import Page, Section, save_page
@@ -24,7 +26,9 @@ from medtrans.volumes.geometry import grid, numbers, spacing_mm
 from medtrans.volumes.source import Source
 from medtrans.volumes.voxels import Loaded, Mask, Voxels
 
-_SAID_ELSEWHERE = ("Synthetic", "Notice", "GeneratedBy", "SourceContrast", "TargetContrast")
+_SAID_ELSEWHERE = (
+    "Synthetic", "Notice", "GeneratedBy", "SourceContrast", "TargetContrast", LOOK_ENTRY,
+)  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+\d+|[A-Z][a-z]+|[A-Z]+(?![a-z])")  # of a sidecar's names
 
 
@@ -83,7 +87,11 @@ def describe(scene: Scene, source: Source, written: Written) -> Page:
         f"Synthetic {target_name} from {source_name}",
         scene,
         [_unnamed(sentence, source) for sentence in written.translation.warnings],
-        {"Numbers": _numbers(scene, written), "How it was made": _how(written)},
+        {
+            "Numbers": _numbers(scene, written),
+            **_look(written),
+            "How it was made": _how(written),
+        },
     )
 
 
@@ -163,6 +171,26 @@ def _spread(shown: Shown, foreground: Mask) -> str:
         return f"mean {np.mean(inside):.4g}{unit} in the foreground{shown.layer.note}"
     low, middle, high = np.percentile(inside, (1, 50, 99))
     return f"median {middle:.4g}{unit}, 1 to 99 %: {low:.4g} to {high:.4g}, in the foreground"
+
+
+def _look(written: Written) -> dict[str, Section]:
+    """Say what was seen of the input, where the model can look at one."""
+    look = written.translation.look
+    if look is None:
+        return {}
+    seen = "none of those the model knows" if look.contrast is None else _spelt(look.contrast)
+    expected = _spelt(_contrasts(written)[0])
+    turned = describe_orientation(look.orientation)
+    sure = "" if look.orientation is None else f" ({look.orientation_confidence:.0%} sure)"
+    size = " x ".join(f"{mm:.0f}" for mm in look.extent.size_mm)
+    return {
+        "A look at the input": {
+            "Contrast, by the image": f"{seen} ({look.confidence:.0%} sure); expected: {expected}",
+            "Orientation, by the image": f"{turned}{sure}",
+            "What it shows": f"{size} mm, {look.extent.litres:.2f} litres",
+            "Unusual": "see above" if look.unusual else "nothing",
+        }
+    }
 
 
 def _how(written: Written) -> Section:

@@ -90,6 +90,11 @@ class CachedVolume:
         plane.insert(self.axis, slices)
         return Grid((plane[0], plane[1], plane[2]), np.array(self.affine))
 
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """The whole volume (X, Y, Z), RAS; raises `UnreadableFileError` as `patch` does."""
+        return np.ascontiguousarray(np.moveaxis(self._voxels(), 0, self.axis))
+
     def patch(
         self, index: int, corner: tuple[int, int], size: tuple[int, int], context: int
     ) -> NDArray[np.float32]:
@@ -194,12 +199,13 @@ class VolumeCache:
             self.pipeline.slices.axis,
             self.pipeline.contrasts[entry.contrast].model_dump(),
             *([entry.sha256] if entry.sha256 else []),
+            *([f"series {entry.series}"] if entry.series else []),
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
     def _prepare(self, entry: Entry, stem: Path) -> None:
         entry.verify()
-        volume = read_volume(entry.path)
+        volume = read_volume(entry.path, series=entry.series)
         recipe, grid_mm = self.pipeline.volume, spacing_mm(np.asarray(volume.affine))
         region = find_region(volume.numpy(), grid_mm, recipe)
         scale = self.pipeline.contrasts[entry.contrast]

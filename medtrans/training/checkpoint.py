@@ -57,6 +57,8 @@ class State:
         Rises with each skipped step and falls with each other one.
     parts : int
         Into how many parts a batch is cut.
+    precision : "float32" or "bfloat16"
+        What the networks compute in; the weights themselves are float32.
     """
 
     network: nn.Module
@@ -68,6 +70,12 @@ class State:
     skipped: int = 0
     strikes: int = 0
     parts: int = 1
+    precision: str = "float32"
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether torch's autocast is on."""
+        return self.precision == "bfloat16"
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -116,6 +124,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
         "skipped": state.skipped,
         "strikes": state.strikes,
         "parts": state.parts,
+        "precision": state.precision,
     }
     last = folder / LAST
     with replacing(last) as partial:
@@ -158,6 +167,13 @@ def load_checkpoint(folder: Path, state: State) -> None:
     state.validated = int(content.get("validated", state.step))
     state.skipped, state.strikes = (int(content.get(key, 0)) for key in ("skipped", "strikes"))
     state.parts = int(content.get("parts", state.parts))
+    before = content.get("precision", state.precision)
+    if before != state.precision:
+        say(
+            f"Warning: the training was computed in {before} until now, and goes on in "
+            f"{state.precision}, which suits this machine. The weights will differ from those of a "
+            "run on one machine by rounding."
+        )
 
 
 def steps_done(folder: Path) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from medtrans.system.atomic import make_folder
 from medtrans.system.devices import memory_errors
-from medtrans.system.progress import track
+from medtrans.system.progress import say, track
 from medtrans.system.signals import StopSignal
 from medtrans.training.checkpoint import (
     BEST,
@@ -29,7 +29,7 @@ from medtrans.training.data import ROW, Batch, batches, readers_errors
 from medtrans.training.log import TrainingLog
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
-from medtrans.training.step import learning_rate, train_step
+from medtrans.training.step import learning_rate, precision_of, train_step
 from medtrans.training.validation import validate
 
 _LOG_EVERY = 10  # steps
@@ -137,8 +137,13 @@ def _fresh_state(stage: Stage, device: torch.device) -> State:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    average = averaged(network, config.ema_decay)
-    return State(network, average, optimizer, parts=config.accumulate)
+    average, precision = averaged(network, config.ema_decay), precision_of(config, device)
+    if config.precision == "bf16" and precision == "float32":
+        say(
+            f"The {stage.name} stage is computed in float32: this processor has no bf16, which the "
+            "recipe asks for, and would take many times as long to emulate it."
+        )
+    return State(network, average, optimizer, parts=config.accumulate, precision=precision)
 
 
 def _stream(stage: Stage, first: int, execution: Execution) -> Iterator[Batch]:
@@ -202,9 +207,8 @@ class _Writer:
             return False
         network = state.average.module.eval()
         device = next(network.parameters()).device
-        bf16 = stage.config.precision == "bf16"
         with (
-            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+            torch.autocast(device.type, torch.bfloat16, enabled=state.in_bfloat16),
             memory_errors(f"Validation of the {stage.name} stage", _LESS_MEMORY),
         ):
             outcome = validate(network, stage.validation, device, self.stop)

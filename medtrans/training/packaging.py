@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from medtrans.package.look import Known
 from medtrans.package.store import TrainedModel, save_package
 from medtrans.preprocessing.intensity import Profile, typical_profile
+from medtrans.system.progress import say
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import prepared
+from medtrans.training.look import learn
+from medtrans.training.look_volumes import shown_of
 from medtrans.training.setup import TrainingSetup
+from medtrans.training.step import precision_of
 from medtrans.version import __version__
 
 
@@ -37,8 +42,17 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
         noise=noise,
         masked_background=bool(sources) and all(cache.get(source).masked for source in sources),
         training=_record(setup),
+        look=_learnt_look(setup),
     )
     save_package(setup.plan.model_folder, model)
+
+
+def _learnt_look(setup: TrainingSetup) -> Known | None:
+    """Learn from the run's train volumes what to compare an input with."""
+    if not setup.pipeline.look.examples:
+        return None
+    say("Learning to tell the contrasts apart, to look at inputs with.")
+    return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
 
 
 def _record(setup: TrainingSetup) -> dict[str, object]:
@@ -50,5 +64,9 @@ def _record(setup: TrainingSetup) -> dict[str, object]:
         "noise_iterations": setup.pipeline.noise.iterations,
         "residual_iterations": setup.pipeline.residual.iterations,
         "seed": setup.plan.seed,
+        "precision": {
+            stage: precision_of(setup.pipeline.stage(stage), setup.device)
+            for stage in setup.plan.trained
+        },
         "started_from": None if setup.initial is None else setup.initial.name,
     }

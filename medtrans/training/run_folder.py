@@ -14,7 +14,8 @@ from typing import Any
 
 from medtrans.config.recipes import pipeline_from_dict
 from medtrans.config.schema import Pipeline
-from medtrans.errors import OutputError, TrainingError
+from medtrans.errors import OutputError, PackageError, TrainingError
+from medtrans.package.folder import read_metadata
 from medtrans.system.atomic import make_folder, remove_leftovers, replacing
 from medtrans.system.locks import only_one_in
 from medtrans.system.progress import say
@@ -43,8 +44,8 @@ def claimed(plan: TrainingPlan, settings: Settings) -> Iterator[None]:
     TrainingError
         When the folder's run was started with other settings, or does not say with which.
     OutputError
-        When the folder holds a run that is not resumed, another process trains in it, or it cannot
-        be made.
+        When the folder holds a run that is not resumed, or a model of another run, another process
+        trains in it, or it cannot be made.
     """
     goes_on(plan, settings)  # refuses before a folder is made
     with only_one_in(make_folder(plan.out), "training"):
@@ -71,7 +72,7 @@ def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
     TrainingError
         When the folder's run was started with other settings, or does not say with which.
     OutputError
-        When the folder holds a run that is not resumed.
+        When the folder holds a run that is not resumed, or a model that the run did not write.
     """
     before = _settings_in(plan.out) if plan.resume else None
     if before is not None:
@@ -81,11 +82,13 @@ def goes_on(plan: TrainingPlan, settings: Settings) -> bool:
                 f"{plan.out} was started with another {', '.join(changed)}. Resume with what it "
                 "was started with, or train into a new folder."
             )
+        _require_model_place(plan, resumed=True)
         return True
     if any(has_checkpoint(plan.stage_folder(stage)) for stage in plan.trained):
         raise OutputError(
             f"{plan.out} already holds a run. Add --resume to go on with it, or name a new folder."
         )
+    _require_model_place(plan, resumed=False)
     return False
 
 
@@ -109,6 +112,26 @@ def read_recipe(stage: Path) -> Pipeline:
             "for. Train that stage again."
         )
     return pipeline_from_dict(_read(path), str(path))
+
+
+def _require_model_place(plan: TrainingPlan, *, resumed: bool) -> None:
+    """Refuse a run whose model would take the place of what the run did not write."""
+    place = plan.model_folder
+    empty = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+    if plan.stages == "noise" or empty or (resumed and _is_package(place)):
+        return
+    raise OutputError(
+        f"{place} exists, and this run did not write it; the run's model would take its place. "
+        "Train into a new folder, or move it away."
+    )
+
+
+def _is_package(folder: Path) -> bool:
+    try:
+        read_metadata(folder)
+    except PackageError:
+        return False
+    return True
 
 
 def _settings_in(folder: Path) -> Settings | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medtrans.config.schema import StageConfig
 from medtrans.diffusion import generator
 from medtrans.errors import TrainingError
-from medtrans.system.devices import lacks_memory
+from medtrans.system.devices import choose_precision, lacks_memory
 from medtrans.system.progress import say
 from medtrans.training.checkpoint import State
 from medtrans.training.data import ROW, Batch
@@ -20,6 +20,15 @@ from medtrans.training.stages import Stage
 
 # Ten steps in succession without a finite loss end a training, or more than one in ten for long.
 _STRIKES, _MOST_STRIKES = 10, 100
+
+
+def precision_of(config: StageConfig, device: torch.device) -> str:
+    """Return what a stage is computed in: "float32", or "bfloat16" where the hardware has it.
+
+    Elsewhere bfloat16 is emulated, and a step takes many times as long as in float32.
+    """
+    bf16 = config.precision == "bf16" and choose_precision(device) is torch.bfloat16
+    return "bfloat16" if bf16 else "float32"
 
 
 def train_step(
@@ -121,10 +130,9 @@ def _parts(batch: Batch, count: int) -> Iterator[Batch]:
 
 def _backward(stage: Stage, state: State, part: Batch, seed: int) -> Tensor:
     """Add a part's share to the gradients; returns its share of the loss."""
-    config = stage.config
     rng = generator(seed, stage.name, "step", state.step)
     device_type = part["target"].device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(device_type, torch.bfloat16, enabled=state.in_bfloat16):
         loss: Tensor = stage.loss(state.network, part, rng) / state.parts
     torch.autograd.backward(loss)
     return loss.detach()

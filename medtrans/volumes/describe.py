@@ -96,9 +96,11 @@ def describe(
 
 
 def _add_series(facts: Facts, path: Path, requested: str | None) -> None:
-    from medtrans.volumes.dicom.series import list_series
+    from medtrans.volumes.dicom.archive import unpacked
+    from medtrans.volumes.dicom.series import list_series, matching
 
-    present = list_series(path)
+    with unpacked(path) as place:
+        present = list_series(place)
     facts["series"] = [
         {
             "number": series.number,
@@ -109,8 +111,8 @@ def _add_series(facts: Facts, path: Path, requested: str | None) -> None:
         }
         for series in present
     ]
-    chosen = [series.contrast for series in present if series.is_chosen(requested)]
-    facts["contrast"] = chosen[0] if len(chosen) == 1 else None
+    chosen = matching(present, requested)
+    facts["contrast"] = chosen[0].contrast if len(chosen) == 1 else None
 
 
 def _add_volume(facts: Facts, loaded: Loaded) -> None:

@@ -1,4 +1,4 @@
-"""Reading and writing a volume of any supported kind."""
+"""Reading a volume of any supported kind."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medtrans.config.terms import Kind
-from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
-from medtrans.system.atomic import require_writable
-from medtrans.volumes import geometry
-from medtrans.volumes.provenance import Provenance
-from medtrans.volumes.sidecar import Claim, image_files, require_own_files
+from medtrans.errors import UnreadableFileError, UsageError
 from medtrans.volumes.source import (
+    ARCHIVE_SUFFIX,
     ITK_SUFFIXES,
+    MGH_SUFFIXES,
     NIFTI_SUFFIXES,
-    OUTPUT_SUFFIXES,
     READABLE,
-    Source,
-    require_suffix,
     require_there,
     split_suffix,
     unreadable_on_error,
 )
-from medtrans.volumes.voxels import Loaded, Stored, require_finite
+from medtrans.volumes.voxels import Loaded
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -47,18 +42,22 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
         return "nifti"
     if suffix in ITK_SUFFIXES:
         return "itk"
+    if suffix in MGH_SUFFIXES:
+        return "mgh"
     with unreadable_on_error(path), path.open("rb") as file:
         start = file.read(352)
     return _kind_of_bytes(start, suffix)
 
 
 def _kind_of_bytes(start: bytes, suffix: str) -> Kind | None:
-    if start[128:132] == b"DICM" or suffix in (".dcm", ".dicom", ".ima"):
+    if start[128:132] == b"DICM" or suffix in (".dcm", ".dicom", ".ima", ARCHIVE_SUFFIX):
         return "dicom"
     if start[:2] == b"\x1f\x8b" or start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2":
         return "nifti"
     if start.startswith((b"NRRD", b"ObjectType")):
         return "itk"
+    if start.startswith(b"PK\3\4"):
+        return "dicom"  # zipped
     # Old DICOM files begin with an element of group 2 or 8 instead of the preamble.
     return "dicom" if start[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0") else None
 
@@ -85,6 +84,10 @@ def load(path: Path, series: str | None = None, volume: int | None = None) -> Lo
         from medtrans.volumes.dicom import read as dicom_read
 
         return dicom_read.read(path, series, volume)
+    if kind == "mgh":
+        from medtrans.volumes import mgh
+
+        return mgh.read(path, volume)
     if kind == "itk":
         from medtrans.volumes import itk
 
@@ -102,7 +105,7 @@ def read_volume(
     Parameters
     ----------
     path
-        A NIfTI, MHA, MHD, NRRD or DICOM file, or a folder with a DICOM series.
+        A NIfTI, MHA, MHD, NRRD, MGZ or DICOM file, or a folder or zip with a DICOM series.
     series
         Number or UID of the series, where a DICOM folder holds several.
     volume
@@ -134,112 +137,3 @@ def to_volume(loaded: Loaded) -> MetaTensor:
     affine = torch.from_numpy(np.array(loaded.affine, dtype=np.float64))
     meta = {"source": loaded.source, "stored_dtype": loaded.dtype, "space": SpaceKeys.RAS}
     return MetaTensor(torch.from_numpy(loaded.voxels), affine=affine, meta=meta)
-
-
-def write_volume(
-    voxels: Stored,
-    path: str | os.PathLike[str],
-    source: Source,
-    provenance: Provenance,
-    *,
-    kind: str | None = None,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write voxels on the exact grid of their source, labelled synthetic.
-
-    Parameters
-    ----------
-    voxels
-        Shape (X, Y, Z). Floats are written as float32 (DICOM: 16-bit integers), integers (masks)
-        and booleans as integers.
-    path
-        The file, or for DICOM the folder, to write.
-    source
-        ``meta["source"]`` of the volume that `read_volume` gave.
-    provenance
-        The label; also written as a JSON sidecar.
-    kind
-        "nifti", "dicom" or "itk"; by default the source's.
-    overwrite
-        Replace files that medtrans did not write for this result; its own are always replaced.
-
-    Returns
-    -------
-    list of Path
-        What was written: the image first, its sidecar last.
-
-    Raises
-    ------
-    OutputError
-        If the place is not writable or taken, the kinds do not cross over, or a voxel is not
-        finite.
-    UsageError
-        If there is no such kind.
-    GeometryError
-        If the voxels are not on the source's grid.
-    """
-    path, kind = Path(path), kind or source.kind
-    voxels = np.asarray(voxels)
-    expected = (*source.shape, 1)[:3]
-    if voxels.shape != expected:
-        raise GeometryError(
-            f"{path}: expected voxels of the source's shape {geometry.grid(expected)}, found "
-            f"{geometry.grid(voxels.shape)}. Put the result back on the source's grid first."
-        )
-    require_finite(voxels, f"{path}: the result")
-    require_writable_output(path, source, kind)
-    require_own_files(path, kind, Claim.of(source, provenance), overwrite=overwrite)
-    if kind == "nifti":
-        from medtrans.volumes import nifti
-
-        return nifti.write(voxels, path, source, provenance)
-    if kind == "itk":
-        from medtrans.volumes import itk
-
-        return itk.write(voxels, path, source, provenance)
-    from medtrans.volumes.dicom import write as dicom_write
-
-    return dicom_write.write(voxels, path, source, provenance)
-
-
-def require_writable_output(path: Path, source: Source, kind: str | None = None) -> None:
-    """Refuse what `write_volume` could not write, before hours of work.
-
-    Parameters
-    ----------
-    path, source, kind
-        As for `write_volume`.
-
-    Raises
-    ------
-    OutputError
-        If the place is not writable, the name is of another kind, the output would replace its
-        input, or a source cannot become DICOM.
-    UsageError
-        If there is no such kind.
-    """
-    kind = kind or source.kind
-    require_writable(path)
-    for file in image_files(path, kind):
-        require_other_file(file, source.path)
-    if kind in OUTPUT_SUFFIXES:
-        require_suffix(path, kind)
-    elif kind != "dicom":
-        raise UsageError(f"the output kind is {kind!r}; expected nifti, dicom or itk.")
-    elif source.kind == "dicom":
-        from medtrans.volumes.dicom import write as dicom_write
-
-        dicom_write.require_study(path, source)
-    else:
-        raise OutputError(
-            f"{path}: DICOM output needs a DICOM input, whose patient and study it joins; the "
-            f"input is {source.kind}. Ask for nifti output."
-        )
-
-
-def require_other_file(path: Path, source: Path) -> None:
-    """Refuse to write over an input, or over a folder that holds it; raises `OutputError`."""
-    if not path.exists() or not source.exists():
-        return
-    if path.samefile(source) or (path.is_dir() and source.resolve().is_relative_to(path.resolve())):
-        raise OutputError(f"{path}: the output would replace its input. Choose another name.")

@@ -42,6 +42,11 @@ SHEAR_COSINE = 1e-3
 # DICOM cosines are decimal strings of at most 16 characters; vendors differ in the fifth digit.
 DIRECTION_COSINE = 1e-4
 UNIT_COSINE = 1e-3
+# Where the cosines differ by more (anonymisers round them), the mean orientation may stand for all
+# slices if it moves no corner of a slice by more than this share of the shortest side of a voxel.
+CORNER_SHIFT_FRACTION = 0.1
+# An image is in another plane than the stack, as a localizer's are, from this angle on.
+OTHER_PLANE_DEGREES = 45.0
 # A slice may lie this far from its place on the regular stack: whichever is larger, since
 # positions are often written with two decimals.
 SLICE_POSITION_MM = 0.02

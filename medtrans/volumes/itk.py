@@ -56,7 +56,7 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     with unreadable_on_error(path), _quiet():
         header = read_header(path)
         header.verify()
-        image = SimpleITK.ReadImage(str(path))
+        image = SimpleITK.ReadImage(str(path), imageIO=header.reader)  # whatever the name
         if tuple(image.GetSize()) != header.shape or image.GetNumberOfComponentsPerPixel() != 1:
             raise GeometryError(
                 f"{path}: SimpleITK finds {geometry.grid(image.GetSize())} voxels of "

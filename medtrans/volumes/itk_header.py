@@ -38,8 +38,9 @@ _AGAIN = "Convert it again, to NIfTI or to a plain MHA or NRRD file."
 
 @dataclass(frozen=True)
 class ItkHeader:
-    """Where the voxels are, and what is odd about the header."""
+    """Where the voxels are, what is odd about the header, and which reader of ITK's it is for."""
 
+    reader: str
     shape: tuple[int, ...]
     itemsize: int
     data: Path
@@ -100,6 +101,7 @@ def _meta(block: bytes, path: Path) -> ItkHeader:
     offset = position if attached else 0
     _expect(path, fields, "CompressedDataSize", (str(data.stat().st_size - offset), None))
     return ItkHeader(
+        reader="MetaImageIO",
         shape=_sizes(path, fields, "DimSize", "NDims"),
         itemsize=itemsize,
         data=data,
@@ -130,6 +132,7 @@ def _nrrd(block: bytes, path: Path) -> ItkHeader:
     encodings = ("raw", "gzip", "gz")
     packed = _expect(path, fields, "encoding", encodings) != "raw"
     return ItkHeader(
+        reader="NrrdImageIO",
         shape=_sizes(path, fields, "sizes", "dimension"),
         itemsize=_itemsize(path, NRRD_BYTES, fields.get("type", ""), "type"),
         data=path if name is None else _beside(path, name),

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, single files and pairs, plain or gzip: the only home of nibabel.
+"""NIfTI-1 and NIfTI-2, single files and pairs, plain or gzip.
 
 The header is read and checked first, from its own few hundred bytes; then the length and
 checksum of the whole content; only then is anything of the declared size allocated.
@@ -7,9 +7,7 @@ Layout and meaning of the fields: NIfTI-1.1 (nifti1.h) and NIfTI-2 (nifti2.h).
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -30,7 +28,7 @@ from medtrans.volumes.nifti_fields import choose_volume, declared_shape, scaling
 from medtrans.volumes.provenance import Provenance
 from medtrans.volumes.sidecar import Claim, image_files, sidecar_of, write_sidecar
 from medtrans.volumes.source import Source, require_file, split_suffix, unreadable_on_error
-from medtrans.volumes.voxels import Loaded, Stored, to_float32
+from medtrans.volumes.voxels import Loaded, Stored, in_file_order, to_float32
 
 # Only these survive into an output: they place the voxels. Free text does not.
 GRID_FIELDS = (
@@ -38,7 +36,6 @@ GRID_FIELDS = (
     "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
     "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
-COMPRESSION = 3
 PHANTOM = b"PHANTOM by medtrans; not acquired"
 _SCALAR_KINDS = "iuf"
 
@@ -108,6 +105,18 @@ def read(path: Path, volume: int | None = None) -> Loaded:
     return Loaded(array, header.affine, source, str(header.dtype.newbyteorder("=")))
 
 
+def shape_of(path: Path) -> tuple[int, ...]:
+    """Shape that a sound header declares; nothing behind the header is read.
+
+    Parameters and errors are those of `read`.
+    """
+    path, image = _pair(path)
+    require_file(path)
+    require_file(image)
+    with unreadable_on_error(path):
+        return _read_header(path, single=path == image).shape
+
+
 def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) -> list[Path]:
     """Write voxels on the grid of `source`, labelled synthetic, with a JSON sidecar.
 
@@ -137,16 +146,16 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     single = suffix.startswith(".nii")
     header = _output_header(source, voxels.dtype, provenance, single=single)
     block: bytes = header.binaryblock + (b"\0" * 4 if single else b"")
-    data = _pieces(np.asarray(voxels, dtype=header.get_data_dtype()))
+    data = in_file_order(np.asarray(voxels, dtype=header.get_data_dtype()))
     sidecar, outputs = sidecar_of(path, "nifti"), image_files(path, "nifti")
     claim = Claim.of(source, provenance)
     with ExitStack() as stack:
         # Renamed in reverse: the label is in place before the image it labels.
         temporary = [stack.enter_context(replacing(output)) for output in (*outputs, sidecar)]
         if single:
-            _write(temporary[0], chain([block], data), packed=suffix == ".nii.gz")
+            stream.write(temporary[0], chain([block], data), packed=suffix == ".nii.gz")
         else:
-            _write(temporary[0], data, packed=False)
+            stream.write(temporary[0], data, packed=False)
             temporary[1].write_bytes(block)
         images = dict(zip(outputs, temporary[:-1], strict=True))
         write_sidecar(temporary[-1], provenance, sidecar, claim, images)
@@ -175,9 +184,9 @@ def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
     header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
     header["descrip"] = PHANTOM
-    content = chain([header.binaryblock + b"\0" * 4], _pieces(voxels))
+    content = chain([header.binaryblock + b"\0" * 4], in_file_order(voxels))
     with replacing(path) as temporary:
-        _write(temporary, content, packed=path.name.endswith(".gz"))
+        stream.write(temporary, content, packed=path.name.endswith(".gz"))
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -306,19 +315,3 @@ def _new_header(shape: tuple[int, ...], affine: Affine) -> Nifti1Header:
         header.set_qform(affine, code="scanner")
     header.set_xyzt_units("mm", "sec")
     return header
-
-
-def _pieces(voxels: Stored) -> Iterator[bytes]:
-    """Yield the voxels in the file's order, plane by plane: a whole copy may be gigabytes."""
-    for plane in np.moveaxis(np.atleast_1d(voxels), -1, 0):
-        yield plane.tobytes(order="F")
-
-
-def _write(path: Path, pieces: Iterable[bytes], *, packed: bool) -> None:
-    with path.open("wb") as file:
-        if not packed:
-            file.writelines(pieces)
-            return
-        # No name and no time in the gzip header: the same volume gives the same bytes.
-        with gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as archive:
-            archive.writelines(pieces)

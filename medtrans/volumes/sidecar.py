@@ -77,7 +77,7 @@ def sidecar_of(path: Path, kind: str) -> Path:
     path
         The image's file, or for "dicom" its folder.
     kind
-        "nifti", "dicom" or "itk".
+        "nifti", "dicom", "itk" or "mgh".
     """
     stem = path.name if kind == "dicom" else split_suffix(path)[0]
     return path.with_name(stem + ".json")

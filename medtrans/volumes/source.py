@@ -18,16 +18,22 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img")
 # Each ITK suffix, with the one-file form that its output takes.
 ITK_OUTPUT = {".mha": ".mha", ".mhd": ".mha", ".nrrd": ".nrrd", ".nhdr": ".nrrd"}
 ITK_SUFFIXES = tuple(ITK_OUTPUT)
-KNOWN_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+MGH_SUFFIXES = (".mgz", ".mgh.gz", ".mgh")
+ARCHIVE_SUFFIX = ".zip"  # of a DICOM study
+KNOWN_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *MGH_SUFFIXES)
 # What stands for a volume in a listing of a folder: one file, one volume. Of a header and its
 # voxels in two files it is the header.
-LISTED_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", *ITK_SUFFIXES)
+LISTED_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", *ITK_SUFFIXES, *MGH_SUFFIXES)
 # Of each kind that is written to one file: its name in a sentence, and what a file may end in.
 OUTPUT_SUFFIXES = {
     "nifti": ("NIfTI", (".nii.gz", ".nii", ".hdr", ".img")),
     "itk": ("ITK", (".mha", ".nrrd")),
+    "mgh": ("MGH", (".mgz", ".mgh")),
 }
-READABLE = "NIfTI (.nii, .nii.gz, .hdr/.img), DICOM (a file or a folder), MHA, MHD and NRRD"
+READABLE = (
+    "NIfTI (.nii, .nii.gz, .hdr/.img), DICOM (a file, a folder or a zip), MHA, MHD, NRRD, MGZ and "
+    "MGH"
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Source:
     ----------
     path : Path
         The file, or for a DICOM series the file or folder that was named.
-    kind : {"nifti", "dicom", "itk"}
+    kind : {"nifti", "dicom", "itk", "mgh"}
     sha256 : str
         Hash of the file's bytes; of a series, the hash of its sorted file hashes.
     affine : tuple of 16 float
@@ -81,7 +87,7 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def is_volume_file(path: Path) -> bool:
-    """Whether a file in a folder stands for one volume, by its name: NIfTI, MHA, MHD or NRRD."""
+    """Whether a file in a folder stands for one volume, by its name: NIfTI, MHA, NRRD, MGH."""
     return split_suffix(path)[1] in LISTED_SUFFIXES and not path.name.startswith(".")
 
 
@@ -125,12 +131,17 @@ def output_path(source: Source, task: str, kind: str | None = None) -> Path:
     task
         For instance ``"t1-to-t2"``.
     kind
-        "nifti", "dicom" or "itk": what will be written; by default the source's.
+        "nifti", "dicom", "itk" or "mgh": what will be written; by default the source's.
     """
     label = f"_{task.rpartition('-to-')[2]}-synthetic"
     path = source.path.absolute()
     stem, suffix = (path.name, "") if path.is_dir() else split_suffix(path)
-    endings = {"dicom": "", "itk": ITK_OUTPUT.get(suffix, ".mha"), "nifti": ".nii.gz"}
+    endings = {
+        "dicom": "",
+        "itk": ITK_OUTPUT.get(suffix, ".mha"),
+        "nifti": ".nii.gz",
+        "mgh": ".mgz",
+    }
     return path.with_name(stem + label + endings[kind or source.kind])
 
 
@@ -147,16 +158,16 @@ def unreadable_on_error(path: Path) -> Iterator[None]:
             yield
     except MedtransError:
         raise
-    except OSError as error:
-        raise UnreadableFileError(
-            f"{path}: the file cannot be read ({error.strerror or 'input/output error'}). "
-            "Check that it exists and that you may read it, and check the disk for errors."
-        ) from None
     except MemoryError:
         raise UnreadableFileError(
             f"{path}: the file needs more memory than there is. Crop or resample the image."
         ) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not a library's own
+            raise UnreadableFileError(
+                f"{path}: the file cannot be read ({error.strerror}). Check that it exists and "
+                "that you may read it, and check the disk for errors."
+            ) from None
         raise UnreadableFileError(
             f"{path}: the file is damaged or not what its name says "
             f"({type(error).__name__} while reading it). Copy or convert it again."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 GZIP, ZLIB = 31, 15
 # Deflate cannot do better than 258 bytes in 2 bits, so a header that declares more is wrong.
 MAX_DEFLATE_RATIO = 1032
+COMPRESSION = 3
 _AGAIN = "Copy, download or convert it again."
 
 
@@ -43,7 +45,7 @@ def head(path: Path, count: int) -> bytes:
     return bytes(taken[:count])
 
 
-def verify(path: Path, expected: int) -> str:
+def verify(path: Path, expected: int, more: int = 0) -> str:
     """Check that the (inflated) content is whole and exactly as long as declared.
 
     The content is streamed, never held, and inflation stops at the first byte too many.
@@ -54,6 +56,8 @@ def verify(path: Path, expected: int) -> str:
         A plain or gzip file.
     expected
         Length in bytes that the header declares, offset included.
+    more
+        How many bytes may follow.
 
     Returns
     -------
@@ -65,11 +69,11 @@ def verify(path: Path, expected: int) -> str:
     UnreadableFileError
         If the content is truncated, damaged, too long or too short.
     """
-    verify_part(path, 0, expected, GZIP if is_gzip(path) else None)
+    verify_part(path, 0, expected, GZIP if is_gzip(path) else None, more)
     return sha256(path)
 
 
-def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> None:
+def verify_part(path: Path, start: int, expected: int, wbits: int | None, more: int = 0) -> None:
     """Check that a file from byte `start` on holds exactly `expected` bytes once inflated.
 
     Parameters
@@ -80,6 +84,8 @@ def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> Non
         Length in bytes that the header declares.
     wbits
         `GZIP`, `ZLIB`, or None for plain bytes.
+    more
+        How many bytes may follow.
 
     Raises
     ------
@@ -90,13 +96,13 @@ def verify_part(path: Path, start: int, expected: int, wbits: int | None) -> Non
     if expected > stored * (MAX_DEFLATE_RATIO if wbits else 1):
         raise _too_short(path, expected, stored)
     if wbits is None:
-        if stored > expected:
+        if stored > expected + more:
             raise _too_long(path, expected)
         return
     length = 0
     for piece in _pieces(path, start=start, wbits=wbits):
         length += len(piece)
-        if length > expected:
+        if length > expected + more:
             raise _too_long(path, expected)
     if length < expected:
         raise _too_short(path, expected, length)
@@ -116,6 +122,7 @@ def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
     """
     if not is_gzip(path):
         content = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
+        found = len(content)
     else:
         content = np.empty(count, dtype=np.uint8)
         position = -offset
@@ -126,9 +133,29 @@ def load(path: Path, offset: int, count: int) -> npt.NDArray[np.uint8]:
                     start - position : end - position
                 ]
             position += len(piece)
-    if len(content) != count:
-        raise _too_short(path, offset + count, offset + len(content))
+        found = min(position, count)
+    if found != count:
+        raise _too_short(path, offset + count, offset + found)
     return content
+
+
+def write(path: Path, pieces: Iterable[bytes], *, packed: bool) -> None:
+    """Write bytes, as gzip where `packed`; the same bytes give the same file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pieces
+        Its content, in order.
+    """
+    with path.open("wb") as file:
+        if not packed:
+            file.writelines(pieces)
+            return
+        # No name and no time in the gzip header.
+        with gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as archive:
+            archive.writelines(pieces)
 
 
 def sha256(path: Path) -> str:
@@ -190,8 +217,6 @@ def _inflate(raw: Iterator[bytes], piece: int, wbits: int, path: Path) -> Iterat
                     inflater = zlib.decompressobj(wbits=wbits)
                 yield inflater.decompress(pending, piece)
                 pending = inflater.unconsumed_tail or inflater.unused_data
-        while not inflater.eof and (rest := inflater.decompress(b"", piece)):
-            yield rest
     except zlib.error:
         raise UnreadableFileError(
             f"{path}: the compressed stream is damaged (its checksum or its codes do not fit). "

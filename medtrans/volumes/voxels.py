@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,18 @@ def finite(voxels: Voxels, where: str) -> tuple[Voxels, list[str]]:
             f"{where}: {count} of {voxels.size} voxels were NaN or infinite and were set to 0."
         )
     return voxels, [*warnings, *_warn_of_rounding(voxels, where)]
+
+
+def in_file_order(voxels: Stored) -> Iterator[bytes]:
+    """Yield the bytes of voxels, the first axis fastest, by plane: a whole copy may be gigabytes.
+
+    Parameters
+    ----------
+    voxels
+        Shape (X, Y, Z), in the file's type and byte order.
+    """
+    for plane in np.moveaxis(np.atleast_1d(voxels), -1, 0):
+        yield plane.tobytes(order="F")
 
 
 def require_finite(voxels: Stored, what: str) -> None:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, _split_by_hash, write_manifest
+from medtrans.data import manifest_checks
+from medtrans.data.manifest import CONTRASTS, SPLITS, Manifest, write_manifest
+from medtrans.data.splits import split_by_name
 from medtrans.errors import FileError, ManifestError, OutputError, UsageError
 
 Write = Callable[..., Path]
@@ -256,6 +258,27 @@ def test_a_missing_file_and_a_folder_get_one_sentence(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
 
 
+def test_what_cannot_be_opened_or_is_too_large_gets_one_sentence(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Cannot read the manifest" in refusal(tmp_path / f"{'x' * 300}.csv")
+    path = write(GOOD)
+    monkeypatch.setattr(manifest_checks, "MAX_BYTES", path.stat().st_size)
+    assert read(path).subjects() == ["a", "b", "c"]
+    path.write_text(GOOD + "d,t1,d1.nii,test\n")
+    assert "is larger than the" in refusal(path)
+
+
+@pytest.mark.parametrize("missing", ["subject", "path"])
+def test_without_a_column_the_others_are_still_checked(write: Write, missing: str) -> None:
+    kept = [name for name in ("subject", "contrast", "path") if name != missing]
+    row = {"subject": "a", "contrast": "t9", "path": "x"}
+    text = f"{','.join(kept)}\n{','.join(row[name] for name in kept)}\n"
+    message = refusal(write(text), check_files=False)
+    assert f"column '{missing}' is missing" in message
+    assert "unknown contrast 't9'" in message
+
+
 def test_a_path_longer_than_the_system_allows_is_a_missing_file(write: Write) -> None:
     assert "there is no file" in refusal(write(f"subject,contrast,path\na,t1,{'x' * 300}\n"))
 
@@ -380,16 +403,16 @@ def test_when_there_is_nothing_the_error_says_what_there_is(write: Write) -> Non
 @settings(deadline=None)
 @given(st.sets(st.text(max_size=8), min_size=1, max_size=40))
 def test_no_split_is_empty_that_need_not_be(subjects: set[str]) -> None:
-    splits = _split_by_hash(subjects)
+    splits = split_by_name(subjects)
     assert splits.keys() == subjects
     assert set(splits.values()) == set(SPLITS[: len(subjects)])
 
 
 def test_splits_by_hash_are_fixed_and_near_80_10_10() -> None:
-    splits = _split_by_hash(map(str, range(2000)))
+    splits = split_by_name(map(str, range(2000)))
     shares = [list(splits.values()).count(name) / 2000 for name in SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
-    more = _split_by_hash(map(str, range(2500)))
+    more = split_by_name(map(str, range(2500)))
     assert all(more[subject] == split for subject, split in splits.items())
     assert [splits[name] for name in ("0", "2", "5")] == ["train", "val", "test"]
 

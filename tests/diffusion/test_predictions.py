@@ -61,9 +61,9 @@ def test_min_snr_makes_every_level_count_as_its_capped_snr_on_x0(
 
 
 def test_weights_scale_each_image() -> None:
-    predicted, truth = torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
+    predicted, truth = torch.full((2, 1, 2, 2), 2.0), torch.zeros(2, 1, 2, 2)
     found = distance(predicted, truth, "l2", torch.tensor([1.0, 3.0]))
-    assert float(found) == pytest.approx(2.0)
+    assert float(found) == pytest.approx((1 * 4 + 3 * 4) / 2)
 
 
 def test_charbonnier_lies_between_square_and_distance() -> None:

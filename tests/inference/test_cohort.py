@@ -83,6 +83,11 @@ class TestJobs:
         assert "no such file" in str(first)
         assert second.outputs[0].is_file()
 
+    def test_a_series_of_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "m.csv").write_text("subject,contrast,path,series\na,t1,dicom,1.2\nb,t1,x,\n")
+        jobs = jobs_from_manifest(tmp_path / "m.csv", "t1", tmp_path / "out")
+        assert [job.series for job in jobs] == ["1.2", None]
+
     def test_a_link_that_leads_out_of_the_output_folder(self, cohort: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()
@@ -188,15 +193,17 @@ class TestTranslate:
     ) -> None:
         """Neither voxels that are on the disk, nor what a failure's traceback holds."""
         heads[0].write_text("not an image")
-        failed, written = translate_cohort(
+        failed, written, other = translate_cohort(
             translator,
-            jobs_from_inputs(heads, tmp_path / "out"),
+            [*jobs_from_inputs(heads, tmp_path / "out"), Job(heads[1], tmp_path / "other.nii.gz")],
             Settings(samples=2),
             strict=False,
             on_done=lambda *_: None,
         )
         assert failed.__traceback__ is None
         assert (written.translation.voxels.size, written.translation.spread) == (0, None)
+        # An empty array each cost 22 kB a volume: it lies where the volume's memory was.
+        assert written.translation.voxels is other.translation.voxels
         [alone] = translate_cohort(
             translator,
             jobs_from_inputs(heads[1:], None),

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 
-from medtrans.errors import GeometryError, InputWarning, MedtransError
+from medtrans.errors import GeometryError, InputWarning, MedtransError, UsageError
 from medtrans.inference.translator import Translator
 from medtrans.volumes import read_volume
 from tests import helpers
@@ -220,6 +220,12 @@ class TestHeader:
     ) -> None:
         with pytest.raises(MedtransError):
             translate(identity, way(nifti(voxels), tmp_path))
+
+
+@pytest.mark.parametrize("thing", [np.zeros((6, 6, 6)), b"t1.nii.gz", None, (np.zeros(3),)])
+def test_a_thing_that_is_no_image_is_refused(identity: Translator, thing: object) -> None:
+    with pytest.raises(UsageError, match=f"found .*{type(thing).__name__}"):
+        translate(identity, thing)
 
 
 def test_a_file_s_name_is_known_to_its_image(identity: Translator, tmp_path: Path) -> None:

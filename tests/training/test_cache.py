@@ -215,6 +215,16 @@ class TestFolder:
         assert not cache.has(own_entry)
         assert not np.array_equal(np.load(cache.get(own_entry).path), before)
 
+    def test_each_series_of_a_folder_is_a_volume(self, tmp_path: Path, pipeline: Pipeline) -> None:
+        folder = tmp_path / "d"
+        for uid, values in (("1.2", {}), ("1.3", {"RescaleSlope": 2})):
+            builders.dicom_series(folder / uid, 16, series=uid, rows=24, columns=24,
+                                  PixelData=pixels, **values)  # fmt: skip
+        entries = [Entry("s", "", "t1", folder, "train", series=uid) for uid in ("1.2", "1.3")]
+        cache = VolumeCache(tmp_path / "cache", pipeline)
+        first, second = (cache.get(entry).path for entry in entries)
+        assert first != second
+
     @pytest.mark.parametrize("kind", ["mhd", "nhdr", "hdr", "img", "dicom"])
     def test_a_changed_part_of_an_input_is_prepared_anew(
         self, tmp_path: Path, pipeline: Pipeline, kind: str
@@ -271,6 +281,13 @@ class TestFolder:
         cached = VolumeCache(tmp_path, pipeline).get(entry)
         index = json.loads(cached.path.with_suffix(".json").read_text())
         assert index["shape"] == list(cached.shape)
+
+
+def pixels(k: int) -> bytes:
+    """A bright square that moves with the slice."""
+    plane = np.zeros((24, 24), "<u2")
+    plane[4:20, 4 + k % 3 : 20] = 100 + 20 * k
+    return plane.tobytes()
 
 
 def later(path: Path, change: Callable[[], object]) -> None:

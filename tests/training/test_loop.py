@@ -7,7 +7,9 @@ import csv
 import math
 import os
 import pickle
+import resource
 import signal
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtrans.errors import Interrupted, MedtransError, Terminated, TrainingError
+from medtrans.errors import Interrupted, MedtransError, OutputError, Terminated, TrainingError
 from medtrans.system.atomic import remove_leftovers
 from medtrans.system.signals import StopSignal
 from medtrans.training import loop
@@ -230,6 +232,25 @@ class TestFit:
         weights = run(stage, tmp_path)
         assert all(torch.isfinite(w).all() for w in weights.values())
         assert all(w.dtype == torch.float32 for w in weights.values())
+
+    @pytest.mark.parametrize("native", [True, False])
+    def test_bf16_is_float32_where_it_would_be_emulated(
+        self,
+        make_stage: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        *,
+        native: bool,
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+        low = run(make_stage(precision="bf16"), tmp_path / "low")
+        assert ("is computed in float32" in capsys.readouterr().err) is not native
+        full = run(make_stage(precision="fp32"), tmp_path / "full")
+        assert "is computed in float32" not in capsys.readouterr().err
+        assert equal(low, full) is not native
+        kept = read_tensors(tmp_path / "low" / "last.pt")["precision"]
+        assert kept == ("bfloat16" if native else "float32")
 
     def test_gradients_are_clipped(self, make_stage: Any, tmp_path: Path) -> None:
         """With a clip of almost 0 Adam still moves, so only the logged norm tells: it is raw."""
@@ -519,7 +540,7 @@ class TestCheckpoint:
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
         state = State(network, averaged(network, 0.9), optimizer, 5, 12.5)
         for _ in range(3):
-            network(torch.ones(1, width)).sum().backward()
+            network(torch.ones(1, width)).square().sum().backward()  # unlike for unlike weights
             optimizer.step()
             state.average.update_parameters(network)
         return state
@@ -529,6 +550,8 @@ class TestCheckpoint:
         state.validated, state.skipped, state.strikes, state.parts = 4, 3, 21, 2
         save_checkpoint(tmp_path, state)
         other.step, other.best_score = 0, -1.0
+        first = [s.optimizer.state_dict()["state"][0] for s in (state, other)]
+        assert not equal(*first)
         load_checkpoint(tmp_path, other)
         for name in ("step", "best_score", "validated", "skipped", "strikes", "parts"):
             assert getattr(other, name) == getattr(state, name)
@@ -537,6 +560,28 @@ class TestCheckpoint:
         moments = [s.optimizer.state_dict()["state"] for s in (state, other)]
         for index in moments[0]:
             assert equal(moments[0][index], moments[1][index])
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_going_on_in_another_precision_is_said(
+        self, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        state, here = self.state(), self.state()
+        state.precision, here.precision = "bfloat16", precision
+        save_checkpoint(tmp_path, state)
+        load_checkpoint(tmp_path, here)
+        assert here.precision == precision
+        said = "in bfloat16 until now, and goes on in float32" in capsys.readouterr().err
+        assert said is (precision == "float32")
+
+    def test_a_full_disk_is_told_as_such(self, tmp_path: Path) -> None:
+        state, limits = self.state(width=30_000), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large"):
+                save_checkpoint(tmp_path, state)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(tmp_path.iterdir()) == []
 
     def test_another_network_is_refused(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path, self.state(width=3))
@@ -656,10 +701,13 @@ class TestCheckpoint:
 def spoil(path: Path, damage: str) -> None:
     """Damage a checkpoint as disks and people do."""
     data = path.read_bytes()
-    middle = len(data) // 2
-    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    content = {"truncated": data[:middle], "text": b"hello", "empty": b"", "flipped": flipped}
-    if damage == "list":
+    content = {"truncated": data[: len(data) // 2], "text": b"hello", "empty": b""}
+    if damage == "flipped":
+        with zipfile.ZipFile(path) as archive:  # anywhere else a bit may be between the entries
+            tensor = next(name for name in archive.namelist() if "/data/" in name)
+            at = data.index(archive.read(tensor))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif damage == "list":
         torch.save([1, 2], path)
     elif damage == "gone":
         path.unlink()

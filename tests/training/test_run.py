@@ -341,6 +341,43 @@ class TestRefusals:
             with pytest.raises(OutputError, match=r"already holds a run.*--resume"):
                 do(plan(cohort, finished, pipeline))
 
+    @pytest.mark.parametrize("what", ["package", "folder", "file"])
+    def test_what_lies_in_the_place_of_the_model_stays(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path, what: str
+    ) -> None:
+        out = tmp_path / "run"
+        out.mkdir()
+        if what == "package":
+            shutil.copytree(finished / "model", out / "model")
+        elif what == "folder":
+            (out / "model").mkdir()
+            (out / "model" / "thesis.txt").write_text("mine")
+        else:
+            (out / "model").write_text("mine")
+        before = [(p, helpers.digest(p)) for p in helpers.files_below(out)]
+        for do in (summarise, train):
+            with pytest.raises(OutputError, match=r"model exists, and this run did not write it"):
+                do(plan(cohort, out, pipeline))
+        assert [(p, helpers.digest(p)) for p in helpers.files_below(out)] == before
+
+    def test_nor_is_it_replaced_by_a_run_that_goes_on(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        shutil.copytree(finished, out)
+        shutil.rmtree(out / "model")
+        (out / "model").mkdir()
+        summarise(plan(cohort, out, pipeline, resume=True))  # an empty folder is in nobody's way
+        (out / "model" / "thesis.txt").write_text("mine")
+        with pytest.raises(OutputError, match="model exists"):
+            train(plan(cohort, out, pipeline, resume=True))
+
+    def test_the_noise_stage_alone_needs_no_place_for_a_model(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        shutil.copytree(finished / "model", tmp_path / "run" / "model")
+        summarise(plan(cohort, tmp_path / "run", pipeline, stages="noise"))
+
     def test_damaged_checkpoint(
         self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
     ) -> None:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
+from nibabel.freesurfer import MGHImage
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -51,6 +54,12 @@ def seeds(folder: Path) -> dict[str, bytes]:
     dataset.compress(RLELossless)
     dataset.save_as(folder / "rle", enforce_file_format=True)
     found["rle.dcm"] = (folder / "rle").read_bytes()
+    found["a.mgh"] = MGHImage(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)).to_bytes()
+    found["b.mgz"] = gzip.compress(found["a.mgh"], mtime=0)
+    with zipfile.ZipFile(folder / "zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(3):
+            archive.write(builders.save(builders.dicom_slice(k), folder / f"{k}"), f"{k}.dcm")
+    found["study.zip"] = (folder / "zip").read_bytes()
     image = SimpleITK.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
     for itk_name, packed in (
         ("a.mha", False),

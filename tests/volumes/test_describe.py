@@ -77,3 +77,10 @@ def test_a_folder_of_two_series(tmp_path):
     assert chosen["contrast"] == "t1"
     assert chosen["readable"] is True
     assert not any(word in json.dumps([facts, chosen]) for word in ("CANARY", "Doe", "ID1"))
+
+
+def test_an_image_of_one_value_is_a_problem(tmp_path):
+    path = tmp_path / "a.nii"
+    path.write_bytes(nifti_bytes(packed=False, edit=lambda h: h.set_slope_inter(1e-9, 7)))
+    assert describe(path)["problems"][-1].endswith("Check that this is the right file.")
+    assert "all voxels have the value 7" in describe(path)["problems"][-1]

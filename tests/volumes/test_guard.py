@@ -142,6 +142,17 @@ def test_pieces_join_to_the_whole(tmp_path, size):
                 stream.verify_part(path, 4, wrong, wbits)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_part_beyond_the_first_piece_is_that_part_and_a_missing_one_is_noticed(tmp_path, packed):
+    content = np.random.default_rng(0).integers(0, 4, 3 * stream.PIECE, dtype=np.uint8)
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(content.tobytes(), 1) if packed else content.tobytes())
+    start, count = 2 * stream.PIECE + 11, stream.PIECE // 2
+    assert np.array_equal(stream.load(path, start, count), content[start : start + count])
+    with pytest.raises(UnreadableFileError, match=f"holds only {len(content)}"):
+        stream.load(path, start, stream.PIECE)  # as if the file were another one by now
+
+
 def test_trailing_bytes_are_a_lie_too(tmp_path):
     path = tmp_path / "a.nii"
     path.write_bytes(nifti_bytes(packed=False) + b"\0")

@@ -1,5 +1,7 @@
 """MHA, MHD and NRRD behind the same guard."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -137,3 +139,58 @@ def test_crossing_over_from_nifti(tmp_path):
     assert np.array_equal(again.voxels, loaded.voxels)
     with pytest.raises(OutputError, match=r"\.mha or \.nrrd"):
         write_volume(loaded.voxels, tmp_path / "o.mhd", loaded.source, provenance(), kind="itk")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("name", ["scan", "scan.mha", "scan.nrrd"])
+def test_the_content_tells_the_kind_whatever_the_name(tmp_path, suffix, name):
+    expected = load(put(tmp_path, suffix, True), None, None)
+    (tmp_path / f"a{suffix}").rename(tmp_path / name)
+    found = load(tmp_path / name, None, None)
+    assert np.array_equal(found.voxels, expected.voxels)
+    assert np.array_equal(found.affine, expected.affine)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("type: short", "type: block"),
+        ("sizes: 2 2 2", "sizes: 2 2"),
+        ("sizes: 2 2 2", "sizes: 2 2 -2"),
+        ("dimension: 3", "dimension: 4"),
+        ("encoding: raw", "encoding: bzip2"),
+    ],
+)
+def test_a_header_that_declares_another_thing_is_refused(tmp_path, old, new):
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nendian: little\n\n"
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.encode() + bytes(16))
+    assert load(path, None, None).shape == (2, 2, 2)
+    path.write_bytes(header.replace(old, new).encode() + bytes(16))
+    with pytest.raises(UnreadableFileError, match="damaged or unusual"):
+        load(path, None, None)
+
+
+@pytest.mark.parametrize("axes", [1, 5])
+def test_a_header_of_other_than_two_to_four_axes_is_refused(tmp_path, axes):
+    sizes = " ".join(["2"] * axes)
+    header = f"NRRD0004\ntype: short\ndimension: {axes}\nsizes: {sizes}\nencoding: raw\n"
+    (tmp_path / "a.nrrd").write_bytes(f"{header}endian: little\n\n".encode() + bytes(2 * 2**axes))
+    with pytest.raises(GeometryError, match="2 or 3 axes, or 4 with time"):
+        load(tmp_path / "a.nrrd", None, None)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    loaded = load(put(tmp_path, ".mha", True), None, None)
+    out, sidecar = write_volume(loaded.voxels, tmp_path / "o.mha", loaded.source, provenance())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(image, name, useCompression):
+        Path(name).write_bytes(b"half")
+        raise RuntimeError("itk::ERROR: could not write")
+
+    monkeypatch.setattr(SimpleITK, "WriteImage", fail)
+    with pytest.raises(OutputError, match="SimpleITK could not write"):
+        write_volume(loaded.voxels * 2, tmp_path / "o.mha", loaded.source, provenance())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {out, sidecar} <= before.keys()

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from medtrans.errors import GeometryError, OutputError, UnreadableFileError, UsageError
 from medtrans.volumes import output_path, read_volume, require_same_grid, write_volume
 from medtrans.volumes.files import load
-from medtrans.volumes.nifti import GRID_FIELDS
+from medtrans.volumes.nifti import GRID_FIELDS, save_array
+from medtrans.volumes.source import unreadable_on_error
 from tests.volumes.builders import nifti_bytes, provenance
 
 
@@ -313,3 +316,179 @@ def test_monai_reads_through_the_same_guard(put):
     with pytest.raises(RuntimeError) as caught:
         load_image(path)
     assert "compressed stream is damaged" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.nii"])
+def test_a_single_file_is_no_pair_whatever_its_name(tmp_path, name):
+    content = nifti_bytes(
+        packed=False, edit=set_field("magic", b"ni1" if name == "a.nii" else b"n+1")
+    )
+    for file in {name, name.replace("hdr", "img")}:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(UnreadableFileError, match="magic says"):
+        load(tmp_path / name, None, None)
+
+
+@pytest.mark.parametrize(
+    ("dim", "words"),
+    [
+        ([6, 4, 3, 2, 1, 1, 1, 1], None),
+        (
+            [5, 4, 3, 2, 1, 2, 1, 1],
+            "2 or 3 axes, or 4 with time, found the shape 4 x 3 x 2 x 1 x 2",
+        ),
+        ([1, 4, 1, 1, 1, 1, 1, 1], "2 or 3 axes"),
+    ],
+)
+def test_further_axes_may_be_there_but_hold_nothing(put, dim, words):
+    path = put(shape=(4, 3, 2) if dim[0] > 5 else (4, 3, 2, 2), edit=set_field("dim", dim))
+    if words is None:
+        assert load(path, None, None).voxels.shape == (4, 3, 2)
+        return
+    with pytest.raises(GeometryError, match=words):
+        load(path, None, None)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0), (2, np.inf), (-np.inf, 1)])
+def test_a_scaling_that_is_not_finite_is_refused(put, slope, intercept):
+    def edit(header):
+        header["scl_slope"], header["scl_inter"] = slope, intercept
+
+    with pytest.raises(UnreadableFileError, match="scl_slope and scl_inter"):
+        load(put(edit=edit), None, None)
+
+
+def test_a_qform_that_is_no_rotation(put):
+    def edit(header):
+        header["quatern_b"] = 2.0
+        header["qform_code"], header["sform_code"] = 1, 2
+
+    loaded = load(put(edit=edit), None, None)
+    assert "disagree (the qform is damaged)" in loaded.source.warnings[0]
+
+    def alone(header):
+        edit(header)
+        header["sform_code"] = 0
+
+    with pytest.raises(GeometryError, match=r"\(qform\): the affine holds NaN"):
+        load(put(edit=alone), None, None)
+
+
+def test_a_sheared_grid_is_kept_by_the_sform_alone(tmp_path):
+    sheared = np.diag([2.0, 2, 2, 1])
+    sheared[0, 1] = 0.5
+    save_array(tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(4, 3, 2), sheared)
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 1)
+    loaded = load(tmp_path / "a.nii.gz", None, None)
+    assert np.array_equal(loaded.affine, sheared)
+    assert "sheared" in loaded.source.warnings[0]
+    with pytest.raises(OutputError, match="cannot hold the grid"):
+        write_volume(loaded.voxels, tmp_path / "o.mha", loaded.source, provenance(), kind="itk")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_nan_reaches_a_file(put, tmp_path, value):
+    loaded = load(put(), None, None)
+    loaded.voxels[1, 2, 3] = value
+    with pytest.raises(OutputError, match="has 1 of 210 voxels that are NaN or infinite"):
+        write_volume(loaded.voxels, tmp_path / "o.nii", loaded.source, provenance())
+    assert [path.name for path in tmp_path.iterdir()] == ["t1.nii.gz"]
+
+
+def test_values_so_far_from_0_that_their_differences_are_lost_are_told(put):
+    def shift(header):
+        header["scl_slope"], header["scl_inter"] = 1.0, 1e8
+
+    assert "about 12 steps" in load(put(edit=shift), None, None).source.warnings[0]
+
+
+def test_one_volume_has_no_series(put):
+    with pytest.raises(UsageError, match="only in DICOM"):
+        load(put(), "4", None)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_content_tells_the_kind_of_a_file_without_a_suffix(tmp_path, packed):
+    path = tmp_path / "scan"
+    path.write_bytes(nifti_bytes(packed=packed))
+    assert load(path, None, None).source.kind == "nifti"
+
+
+def test_another_shape_is_another_grid(put):
+    volume, other = read_volume(put()), read_volume(put("b.nii", shape=(7, 6, 4)))
+    with pytest.raises(GeometryError, match="same shape, found 7 x 6 x 5 and 7 x 6 x 4"):
+        require_same_grid(volume, other, "The two")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux has a file that fails")
+def test_an_error_of_the_disk_is_told_as_such():
+    with pytest.raises(UnreadableFileError, match=r"cannot be read .*Input/output error"):
+        load(Path("/proc/self/mem"), None, None)  # its first bytes give EIO
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.nii")
+    with pytest.raises(UnreadableFileError, match="expected a file, found something else"):
+        load(tmp_path / "a.nii", None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("dim", [0, 7, 6, 5, 1, 1, 1, 1], "field dim is"),
+        ("dim", [8, 7, 6, 5, 1, 1, 1, 1], "field dim is"),
+        ("dim", [3, 7, 0, 5, 1, 1, 1, 1], "at least 1 voxel"),
+        ("dim", [3, 7, -6, 5, 1, 1, 1, 1], "at least 1 voxel"),
+        ("vox_offset", np.nan, "vox_offset is nan"),
+        ("vox_offset", 352.5, "whole number from 352"),
+        ("vox_offset", 348, "whole number from 352"),
+        ("vox_offset", 2.0**32, "vox_offset"),
+        ("magic", b"n+3", "expected a NIfTI header"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(put, name, value, words):
+    with pytest.raises((GeometryError, UnreadableFileError), match=words):
+        load(put(edit=set_field(name, value)), None, None)
+
+
+@pytest.mark.parametrize("slope", [0, np.nan])
+def test_no_slope_is_no_scaling(put, slope):
+    def edit(header):
+        header["scl_slope"], header["scl_inter"] = slope, 7
+
+    plain, path = load(put(), None, None), put("b.nii.gz", edit=edit)
+    assert np.array_equal(load(path, None, None).voxels, plain.voxels)
+
+
+def test_a_slope_without_an_intercept(put):
+    def edit(header):
+        header["scl_slope"], header["scl_inter"] = 2, np.nan
+
+    plain, path = load(put(), None, None), put("b.nii.gz", edit=edit)
+    assert np.array_equal(load(path, None, None).voxels, 2 * plain.voxels)
+
+
+def test_a_qfac_of_0_is_not_flipped(put):
+    def edit(header, qfac=0.0):
+        header.set_qform(np.diag([2.0, 2, 3, 1]), 1)
+        header["sform_code"], header["pixdim"][0] = 0, qfac
+
+    assert np.array_equal(load(put(edit=edit), None, None).affine, np.diag([2.0, 2, 3, 1]))
+
+
+def test_values_beyond_float32_are_refused_and_counted(put):
+    def edit(header):
+        header["scl_slope"], header["scl_inter"] = 1e38, 0
+
+    path = put(dtype=np.float64, edit=edit)
+    large = int((nib.load(path).get_fdata() > np.finfo(np.float32).max).sum())
+    with pytest.raises(UnreadableFileError, match=f"{large} of 210 voxels are beyond 3.4e"):
+        load(path, None, None)
+
+
+def test_more_memory_than_there_is():
+    sentence = r"^a\.nii: the file needs more memory than there is\. Crop"
+    with pytest.raises(UnreadableFileError, match=sentence), unreadable_on_error(Path("a.nii")):
+        np.empty(2**60, np.uint8)

@@ -13,7 +13,8 @@ import pytest
 
 from medtrans.errors import OutputError
 from medtrans.volumes import Source, read_volume, write_volume
-from medtrans.volumes.sidecar import read_sidecar
+from medtrans.volumes.marks import HTML, require_page
+from medtrans.volumes.sidecar import Claim, earlier_result, read_sidecar
 from tests import helpers
 from tests.volumes.builders import dicom_series, provenance
 
@@ -193,3 +194,45 @@ class TestDicom:
         other = replace(series, series="1.2.3.5", sha256="1" * 64)
         with pytest.raises(OutputError, match="new or empty folder"):
             self.derive(tmp_path / "out", other)
+
+
+class TestEarlierResult:
+    """What a rerun may leave as it is."""
+
+    @pytest.fixture
+    def pair(self, tmp_path: Path, source: Source) -> list[Path]:
+        return write(tmp_path / "o.hdr", source)
+
+    def found(self, source: Source) -> bool:
+        claim = Claim.of(source, PROVENANCE)
+        return earlier_result(source.path.with_name("o.hdr"), "nifti", claim) is not None
+
+    def test_is_whole_and_unchanged(self, pair: list[Path], source: Source) -> None:
+        assert self.found(source)
+
+    @pytest.mark.parametrize("half", [0, 1])
+    def test_a_half_is_none(self, pair: list[Path], source: Source, half: int) -> None:
+        pair[half].unlink()
+        assert not self.found(source)
+
+    @pytest.mark.parametrize("half", [0, 1])
+    def test_a_changed_one_is_none(self, pair: list[Path], source: Source, half: int) -> None:
+        pair[half].write_bytes(pair[half].read_bytes() + b"x")
+        assert not self.found(source)
+
+    def test_nor_is_one_without_its_label(self, pair: list[Path], source: Source) -> None:
+        pair[-1].unlink()
+        assert not self.found(source)
+
+
+@pytest.mark.parametrize("content", [b"<p>mine</p>", b"\x1f\x8bno gzip", b""])
+def test_a_page_that_carries_no_mark_of_ours_stays(tmp_path: Path, content: bytes) -> None:
+    page = tmp_path / "a.html"
+    page.write_bytes(content)
+    with pytest.raises(OutputError, match="medtrans did not write it"):
+        require_page(page)
+    require_page(page, overwrite=True)
+    page.write_bytes(b"<html>" + HTML)
+    require_page(page)
+    require_page(tmp_path / "new.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]

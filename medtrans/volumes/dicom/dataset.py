@@ -6,7 +6,7 @@ import hashlib
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from medtrans.volumes import geometry
 from medtrans.volumes.dicom.codestream import codestream_size
 from medtrans.volumes.voxels import Integers
 
-__all__ = ["Dataset", "new_uid", "parse", "pixels", "quiet", "spell", "to_bytes"]
+__all__ = ["Dataset", "header", "new_uid", "parse", "pixels", "quiet", "spell", "to_bytes"]
 
 _UNCOMPRESSED = (
     ExplicitVRLittleEndian,
@@ -39,6 +39,8 @@ _UNCOMPRESSED = (
     ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian,
 )
+# Bytes within which the attributes before the pixels mostly end.
+HEAD_BYTES = 1 << 18
 # What a decoder needs to know, and nothing about the patient.
 _PIXEL_KEYWORDS = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "NumberOfFrames",
@@ -95,6 +97,22 @@ def parse(path: Path, *, with_pixels: bool = False) -> tuple[Dataset, str]:
         plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
     return dataset, hashlib.sha256(content).hexdigest()
+
+
+def header(path: Path) -> Dataset:
+    """Read the attributes before the pixels, and mostly no more of the file than these.
+
+    Parameters, errors and the data set are those of `parse`.
+    """
+    with path.open("rb") as file:
+        content = file.read(HEAD_BYTES)
+    if len(content) == HEAD_BYTES and str(DeflatedExplicitVRLittleEndian).encode() not in content:
+        buffer = BytesIO(content)
+        with suppress(Exception):  # an element that goes on behind these bytes
+            dataset = dcmread(buffer, stop_before_pixels=True, force=True)
+            if buffer.tell() < HEAD_BYTES and "TransferSyntaxUID" in dataset.file_meta:
+                return dataset
+    return parse(path)[0]
 
 
 def _check_deflated(path: Path, content: bytes) -> None:
@@ -208,6 +226,7 @@ def _pixels_only(dataset: Dataset, frames: list[bytes]) -> bytes:
     bare.PixelData = encapsulate(frames)
     bare["PixelData"].VR = "OB"
     bare["PixelData"].is_undefined_length = True
+    bare.PhotometricInterpretation = "MONOCHROME2"  # or SimpleITK would invert MONOCHROME1
     bare.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     bare.SOPInstanceUID = new_uid()
     bare.file_meta = FileMetaDataset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ MODALITIES: dict[str, Literal["MR", "CT"]] = {
     MR: "MR", "1.2.840.10008.5.1.4.1.1.4.1": "MR", "1.2.840.10008.5.1.4.1.1.4.4": "MR",
     CT: "CT", "1.2.840.10008.5.1.4.1.1.2.1": "CT", "1.2.840.10008.5.1.4.1.1.2.2": "CT",
 }  # fmt: skip
+INVERTED = "MONOCHROME1"
 _READ = "classic or enhanced MR and CT images"
 _COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -64,6 +65,8 @@ class Frame:
         Rows, columns, bits allocated, bits stored, and 1 where the pixels are signed.
     padding
         Lowest and highest stored number that marks pixels outside the image; None without any.
+    inverted
+        Whether the lowest value is to be shown white (MONOCHROME1).
     keys
         What may tell volumes of one series apart: (attribute, words for it) to its value.
     """
@@ -80,6 +83,7 @@ class Frame:
     intercept: float
     matrix: tuple[int, int, int, int, int]
     padding: tuple[int, int] | None
+    inverted: bool
     keys: Mapping[tuple[str, str], str | float] = field(default_factory=dict)
 
 
@@ -157,7 +161,7 @@ def check_image(dataset: Dataset, path: Path) -> None:
     Raises
     ------
     UnreadableFileError
-        Another kind of image, colour, inverted grey values, or no linear rescale.
+        Another kind of image, colour, inverted grey values of CT, or no linear rescale.
     GeometryError
         A localizer or a mosaic.
     """
@@ -168,18 +172,19 @@ def check_image(dataset: Dataset, path: Path) -> None:
             f"{path}: {spell('SOPClassUID')} is {_safe(name)}; expected {_READ}. Choose another "
             "series."
         )
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    photometric = _photometric(dataset)
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or photometric in _COLOUR:
         raise UnreadableFileError(
             f"{path}: the image is in colour ({spell('PhotometricInterpretation')} "
             f"{_safe(photometric)}); expected MONOCHROME2. Choose the series it was made from."
         )
-    if photometric != "MONOCHROME2":
+    # MR values have no unit, so that those of an inverted image are as good as any.
+    if photometric != "MONOCHROME2" and (photometric, MODALITIES[uid]) != (INVERTED, "MR"):
         raise UnreadableFileError(
             f"{path}: {spell('PhotometricInterpretation')} is {_safe(photometric)}; expected "
             "MONOCHROME2. Export the series again with normal grey values."
         )
-    kinds = [str(v).upper() for v in _values(dataset.get("ImageType"))]
+    kinds = _image_type(dataset)
     for word, remedy in (
         ("LOCALIZER", "Choose the series that it plans."),
         ("MOSAIC", "Export it with one image per slice, or convert it with dcm2niix."),
@@ -197,6 +202,11 @@ def check_image(dataset: Dataset, path: Path) -> None:
             )
 
 
+def is_localizer(dataset: Dataset) -> bool:
+    """Whether an image says that it is one of those from which others were planned."""
+    return "LOCALIZER" in _image_type(dataset)
+
+
 def contrast_of(dataset: Dataset) -> Contrast | None:
     """Tell the contrast from the sequence, or else from the series' own name for it.
 
@@ -205,11 +215,7 @@ def contrast_of(dataset: Dataset) -> Contrast | None:
     modality = MODALITIES.get(class_uid(dataset))
     if modality != "MR":
         return "ct" if modality == "CT" else None
-    groups = [
-        *(dataset.get("PerFrameFunctionalGroupsSequence") or [])[:1],
-        *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
-    ]
-    items = [*_macros(groups), dataset]
+    items = [*_macros(_some_groups(dataset)), dataset]
     codes = {str(v) for v in [*_values(_find(items, "ScanningSequence")),
                               *_values(dataset.get("ImageType"))]}  # fmt: skip
     sequence = contrast.Sequence(
@@ -221,7 +227,30 @@ def contrast_of(dataset: Dataset) -> Contrast | None:
         agent="ContrastBolusAgent" in dataset or "ContrastBolusAgentSequence" in dataset,
     )
     named = contrast.from_name(f"{dataset.get('SeriesDescription')}")
-    return contrast.from_sequence(sequence) or named
+    return contrast.refined(contrast.from_sequence(sequence), named)
+
+
+def anatomy_of(dataset: Dataset) -> str:
+    """Body part that the frames of an enhanced image show, in capitals; empty if it says none."""
+    region = _find(_macros(_some_groups(dataset)), "AnatomicRegionSequence")
+    items = list(region) if isinstance(region, Iterable) else []
+    return _text(_find(items, "CodeMeaning")).upper().replace(" ", "")
+
+
+def _some_groups(dataset: Dataset) -> list[Dataset]:
+    """Functional groups of the first frame, and those of all frames."""
+    return [
+        *(dataset.get("PerFrameFunctionalGroupsSequence") or [])[:1],
+        *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
+    ]
+
+
+def _photometric(dataset: Dataset) -> str:
+    return str(dataset.get("PhotometricInterpretation", ""))
+
+
+def _image_type(dataset: Dataset) -> list[str]:
+    return [str(v).upper() for v in _values(dataset.get("ImageType"))]
 
 
 def _number(value: object) -> float | None:
@@ -268,6 +297,7 @@ def _frame(dataset: Dataset, items: list[Dataset], index: int, path: Path) -> Fr
         intercept=intercept,
         matrix=_matrix(dataset, path),
         padding=_padding(dataset),
+        inverted=_photometric(dataset) == INVERTED,
         keys=_keys(dataset, items),
     )
 

@@ -12,10 +12,21 @@ import numpy as np
 from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
 from medtrans.volumes.contrast import LOWEST_STORED_HU
-from medtrans.volumes.dicom import stack
-from medtrans.volumes.dicom.dataset import Dataset, parse, pixels, quiet, spell
-from medtrans.volumes.dicom.frames import MODALITIES, Frame, floats, frames_of
+from medtrans.volumes.dicom import stack, strays
+from medtrans.volumes.dicom.archive import renamed, unpacked
+from medtrans.volumes.dicom.dataset import Dataset, header, parse, pixels, quiet, spell
+from medtrans.volumes.dicom.frames import (
+    INVERTED,
+    MODALITIES,
+    Frame,
+    anatomy_of,
+    check_image,
+    floats,
+    frames_of,
+    is_localizer,
+)
 from medtrans.volumes.dicom.series import Series, choose_series
+from medtrans.volumes.geometry import Affine
 from medtrans.volumes.source import Source, unreadable_on_error
 from medtrans.volumes.voxels import Integers, Loaded, Voxels, finite
 
@@ -45,13 +56,22 @@ class DicomHeader:
         return source.header
 
 
+@dataclass(frozen=True)
+class Arranged:
+    """The slices of one volume in order, their affine (voxel to RAS+ mm), and what was odd."""
+
+    frames: tuple[Frame, ...]
+    affine: Affine
+    warnings: tuple[str, ...]
+
+
 def read(path: Path, series: str | None = None, volume: int | None = None) -> Loaded:
     """Read one series into voxels (column, row, slice), slices sorted along the normal.
 
     Parameters
     ----------
     path
-        A folder, nested or not, or one file (enhanced multi-frame).
+        A folder, nested or not, a zip of one, or one file (enhanced multi-frame).
     series
         Number or UID, where there are several.
     volume
@@ -67,22 +87,20 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
     UnreadableFileError, GeometryError
         With the tag, the value found and what to do.
     """
+    with unpacked(path) as place:
+        return renamed(_read(place, series, volume), place, path)
+
+
+def _read(path: Path, series: str | None, volume: int | None) -> Loaded:
     chosen = choose_series(path, series)
-    frames, study = _frames(chosen)
     where = _where(path, chosen)
-    frames = _one_volume(frames, volume, where)
-    with unreadable_on_error(path):
-        sorted_stack = stack.build(
-            np.array([floats(f.position) for f in frames]),
-            floats(frames[0].orientation),
-            floats(frames[0].pixel_spacing),
-            where,
-        )
-    frames = [frames[i] for i in sorted_stack.order]
-    rows, columns, allocated, stored, sign = frames[0].matrix
-    geometry.check_size((columns, rows, len(frames)), allocated // 8, where)
+    frames, study, noted = _frames(chosen, where)
+    arranged = arrange(frames, volume, where)
+    frames = list(arranged.frames)
+    _, _, allocated, stored, sign = frames[0].matrix
     voxels, digest, padded = _voxels(frames)
-    voxels, warnings = finite(voxels, where)
+    voxels, odd = finite(voxels, where)
+    warnings = [*noted, *arranged.warnings, *odd]
     if padded:
         warnings.append(f"{where}: {padded} padding pixels outside the image were set to air.")
     if str(study.get("LossyImageCompression") or "") == "01":
@@ -92,46 +110,109 @@ def read(path: Path, series: str | None = None, volume: int | None = None) -> Lo
         kind="dicom",
         sha256=digest,
         shape=voxels.shape,
-        affine=tuple(sorted_stack.affine.ravel().tolist()),
+        affine=tuple(arranged.affine.ravel().tolist()),
         header=DicomHeader(tuple(frames), study),
         warnings=tuple(warnings),
         contrast=chosen.contrast,
         series=chosen.uid,
     )
     stored_type = f"{'int' if sign else 'uint'}{allocated} ({stored} bits stored)"
-    return Loaded(voxels, sorted_stack.affine, source, stored_type)
+    return Loaded(voxels, arranged.affine, source, stored_type)
+
+
+def arrange(frames: list[Frame], volume: int | None, where: str) -> Arranged:
+    """Put the frames of a series into order, or say why they are no volume.
+
+    Parameters
+    ----------
+    frames
+        Of the whole series, without localizers.
+    volume
+        As for `read`.
+    where
+        What to name in a sentence.
+
+    Raises
+    ------
+    UnreadableFileError, GeometryError
+        As for `read`.
+    """
+    frames, copies = strays.without_copies(frames, where)
+    with unreadable_on_error(frames[0].path):
+        frames, across = strays.without_other_planes(frames, where)
+        frames, orientation, corrected = _one_volume(frames, volume, where)
+        sorted_stack = stack.build(
+            np.array([floats(f.position) for f in frames]),
+            orientation,
+            floats(frames[0].pixel_spacing),
+            where,
+        )
+    rows, columns, allocated = frames[0].matrix[:3]
+    geometry.check_size((columns, rows, len(frames)), allocated // 8, where)
+    warnings = [*copies, *across, *corrected]
+    if frames[0].inverted:
+        warnings.append(
+            f"{where}: {spell('PhotometricInterpretation')} is {INVERTED}: low values are meant to "
+            "be shown bright. The values are used as they are."
+        )
+    ordered = tuple(frames[i] for i in sorted_stack.order)
+    return Arranged(ordered, sorted_stack.affine, tuple(warnings))
 
 
 def _where(path: Path, series: Series) -> str:
     return f"{path} (series {series.number or series.uid or 'without a number'})"
 
 
-def _frames(series: Series) -> tuple[list[Frame], Dataset]:
+def _frames(series: Series, where: str) -> tuple[list[Frame], Dataset, list[str]]:
+    """Read the frames of a series without its localizers, with warnings of what was left out."""
     frames: list[Frame] = []
+    localizers: list[Path] = []
     study = Dataset()
     for file in series.files:
         with unreadable_on_error(file), quiet():
-            dataset, _ = parse(file)
-            for keyword in KEPT if not frames else ():
-                if keyword in dataset:
-                    study[keyword] = dataset[keyword]
+            dataset = header(file)
+            if is_localizer(dataset):
+                if series.localizer:
+                    check_image(dataset, file)  # refuses it
+                localizers.append(file)
+                continue
+            if not frames:
+                study = _study(dataset)
             frames += frames_of(dataset, file)
-    return frames, study
+    warnings = strays.left_beside(where, series)
+    if localizers:
+        warnings.append(strays.left_out(where, localizers, "of a localizer"))
+    return frames, study, warnings
 
 
-def _one_volume(frames: list[Frame], volume: int | None, where: str) -> list[Frame]:
-    """Check that the frames agree, and choose one volume where there are several."""
+def _study(dataset: Dataset) -> Dataset:
+    study = Dataset()
+    for keyword in KEPT:
+        if keyword in dataset:
+            study[keyword] = dataset[keyword]
+    if not study.get("BodyPartExamined"):
+        study.BodyPartExamined = anatomy_of(dataset)
+    return study
+
+
+def _one_volume(
+    frames: list[Frame], volume: int | None, where: str
+) -> tuple[list[Frame], stack.Floats, list[str]]:
+    """Check that the frames agree, and choose one volume where there are several.
+
+    Also gives the orientation of all, and a warning if it had to be corrected.
+    """
     for attribute, words in (
         ("class_uid", f"image kinds ({spell('SOPClassUID')})"),
         ("matrix", f"sizes or bit depths ({spell('Rows')}, Columns, Bits...)"),
+        ("inverted", f"directions of grey ({spell('PhotometricInterpretation')})"),
     ):
         if len({getattr(f, attribute) for f in frames}) > 1:
             raise GeometryError(
                 f"{where}: the images have different {words}; expected one kind. Keep one stack "
                 "of the series and leave the others out."
             )
-    orientations = np.array([floats(f.orientation) for f in frames])
-    stack.check_orientations(orientations, where)
+    orientation, warnings = _orientation(frames, where)
     spacings = np.array([floats(f.pixel_spacing) for f in frames])
     if not (
         np.abs(spacings - spacings[0]) <= geometry.SAME_GRID_MM / max(frames[0].matrix[:2])
@@ -142,7 +223,7 @@ def _one_volume(frames: list[Frame], volume: int | None, where: str) -> list[Fra
             "another; expected one spacing. Keep one stack of the series."
         )
     positions = np.array([floats(f.position) for f in frames])
-    groups = stack.group_by_position(positions, orientations[0])
+    groups = stack.group_by_position(positions, orientation)
     if len(groups) < geometry.MIN_SLICES or max(len(g) for g in groups) == 1:
         volumes = [frames]  # the stack's own checks say what is wrong, if anything
     else:
@@ -151,7 +232,21 @@ def _one_volume(frames: list[Frame], volume: int | None, where: str) -> list[Fra
         raise GeometryError(
             f"{where}: there is no volume {volume}; the series has {len(volumes)}, counted from 0."
         )
-    return volumes[volume or 0]
+    return volumes[volume or 0], orientation, warnings
+
+
+def _orientation(frames: list[Frame], where: str) -> tuple[stack.Floats, list[str]]:
+    """Orientation of all frames, which have one size."""
+    rows, columns = frames[0].matrix[:2]
+    spacing = floats(frames[0].pixel_spacing)
+    orientations = np.array([floats(f.orientation) for f in frames])
+    along = np.sort(stack.positions_along(
+        np.array([floats(f.position) for f in frames]), orientations[0]
+    ))  # fmt: skip
+    gaps = np.diff(along)[np.diff(along) > geometry.SAME_POSITION_MM]
+    shortest = min(*spacing, float(np.median(gaps)) if gaps.size else np.inf)
+    sides_mm = spacing[::-1] * (columns - 1, rows - 1)
+    return stack.common_orientation(orientations, sides_mm, float(shortest), where)
 
 
 def _split(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medtrans.config.terms import Contrast
 from medtrans.errors import GeometryError, UnreadableFileError
 from medtrans.volumes import geometry
-from medtrans.volumes.dicom.dataset import Dataset, parse, quiet, spell
-from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of
+from medtrans.volumes.dicom.dataset import Dataset, header, quiet, spell
+from medtrans.volumes.dicom.frames import MODALITIES, class_uid, contrast_of, is_localizer
 from medtrans.volumes.source import list_volumes, require_file, unreadable_on_error
 
 MAX_FILES = 100_000
@@ -30,6 +30,12 @@ class Series:
     contrast : Contrast or None
         What it shows, as far as the first image tells.
     files : tuple of Path
+    images : int
+        Images in these files, as they say themselves.
+    localizer : bool
+        Whether every image is a localizer.
+    beside : tuple of Series
+        Those of the same folder that were left out, since they cannot be a volume.
     """
 
     uid: str
@@ -37,6 +43,14 @@ class Series:
     modality: str
     contrast: Contrast | None
     files: tuple[Path, ...]
+    images: int
+    localizer: bool = False
+    beside: tuple[Series, ...] = ()
+
+    @property
+    def may_be_volume(self) -> bool:
+        """Whether there are enough images, and others than localizers."""
+        return not self.localizer and self.images >= geometry.MIN_SLICES
 
     def is_chosen(self, series: str | None) -> bool:
         """Whether a number or UID means this series; None means every series."""
@@ -65,7 +79,7 @@ def list_series(path: Path) -> list[Series]:
     images: dict[str, list[tuple[Path, Dataset]]] = {}
     for file in _files(path):
         with unreadable_on_error(file), quiet():
-            dataset = _image(file, named=file == path)
+            dataset = image_header(file, named=file == path)
             if dataset is not None:
                 uid = str(dataset.get("SeriesInstanceUID") or "")
                 images.setdefault(uid, []).append((file, dataset))
@@ -85,7 +99,7 @@ def list_series(path: Path) -> list[Series]:
 
 
 def choose_series(path: Path, series: str | None) -> Series:
-    """Choose one series of a file or folder.
+    """Choose one series of a file or folder; localizers and single images are no choice.
 
     Parameters
     ----------
@@ -102,7 +116,7 @@ def choose_series(path: Path, series: str | None) -> Series:
         As for `list_series`.
     """
     present = list_series(path)
-    matches = [s for s in present if s.is_chosen(series)]
+    matches = matching(present, series)
     if len(matches) == 1:
         return matches[0]
     lines = "".join(f"\n  {s.line()}" for s in present)
@@ -113,6 +127,29 @@ def choose_series(path: Path, series: str | None) -> Series:
     )
 
 
+def matching(present: list[Series], series: str | None) -> list[Series]:
+    """Find the series that a number or UID means; None means the only one that may be a volume.
+
+    Parameters
+    ----------
+    present
+        Every series of a folder.
+    series
+        As for `choose_series`.
+
+    Returns
+    -------
+    list of Series
+        One where the choice is clear. Without `series`, what cannot be a volume is then in its
+        `beside`.
+    """
+    matches = [s for s in present if s.is_chosen(series)]
+    volumes = [s for s in matches if s.may_be_volume]
+    if series is None and len(volumes) == 1 < len(matches):
+        return [replace(volumes[0], beside=tuple(s for s in present if s is not volumes[0]))]
+    return matches
+
+
 def _series(uid: str, members: list[tuple[Path, Dataset]]) -> Series:
     first = members[0][1]
     return Series(
@@ -121,6 +158,8 @@ def _series(uid: str, members: list[tuple[Path, Dataset]]) -> Series:
         modality=MODALITIES.get(class_uid(first), "not MR or CT"),
         contrast=contrast_of(first),
         files=tuple(file for file, _ in members),
+        images=sum(int(dataset.get("NumberOfFrames") or 1) for _, dataset in members),
+        localizer=all(is_localizer(dataset) for _, dataset in members),
     )
 
 
@@ -137,15 +176,28 @@ def _files(path: Path) -> Iterable[Path]:
     return files
 
 
-def _image(file: Path, *, named: bool) -> Dataset | None:
-    """Header of a DICOM image; None for any other file, unless that file was named."""
+def image_header(file: Path, *, named: bool = False) -> Dataset | None:
+    """Read the header of a DICOM image; None for any other file, unless that file was named.
+
+    Parameters
+    ----------
+    file
+        Any file.
+    named
+        Whether it has to be a DICOM image.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a DICOM file is damaged.
+    """
     with file.open("rb") as handle:
         marked = handle.read(132)[128:] == b"DICM"
     if not marked and not named and file.stat().st_size > geometry.MAX_BYTES:
         return None
     dataset = None
     try:
-        dataset, _ = parse(file)
+        dataset = header(file)
         uid = class_uid(dataset)
     except Exception:
         if marked or named:

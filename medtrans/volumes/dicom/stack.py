@@ -38,19 +38,34 @@ def normal(orientation: Floats) -> Floats:
     return np.asarray(cross / np.linalg.norm(cross))
 
 
-def check_orientations(orientations: Floats, where: str) -> None:
-    """Refuse slices that are not parallel, or whose cosines are no right-handed pair.
+def common_orientation(
+    orientations: Floats, sides_mm: Floats, voxel_mm: float, where: str
+) -> tuple[Floats, list[str]]:
+    """Find the one orientation of all slices, or refuse slices that are not parallel.
 
     Parameters
     ----------
     orientations
         Shape (slices, 6), as in ImageOrientationPatient.
+    sides_mm
+        Length of a row and of a column of the image.
+    voxel_mm
+        Shortest side of a voxel.
     where
         What to name in the sentence.
+
+    Returns
+    -------
+    orientation : array (6,)
+        The first slice's where all agree to `geometry.DIRECTION_COSINE`, else their mean.
+    warnings : list of str
+        What was corrected.
 
     Raises
     ------
     GeometryError
+        If the cosines are no right-handed pair, or the mean would move a corner of a slice by more
+        than `geometry.CORNER_SHIFT_FRACTION` of a voxel.
     """
     first = orientations[0]
     gram = first.reshape(2, 3) @ first.reshape(2, 3).T
@@ -60,13 +75,63 @@ def check_orientations(orientations: Floats, where: str) -> None:
             f"angle. {_AGAIN}"
         )
     away = np.abs(orientations - first).max(axis=1)
-    if not (away <= geometry.DIRECTION_COSINE).all():
-        other = orientations[int(np.argmax(away))]
-        raise GeometryError(
-            f"{where}: the slices are not parallel: {_ORIENTATION} is {numbers(first)} in one and "
-            f"{numbers(other)} in another; expected one orientation. Keep one stack of the series "
-            "(a localizer or a reformat is mixed in) and leave the others out."
-        )
+    if (away <= geometry.DIRECTION_COSINE).all():
+        return first, []
+    mean = _right_angled(orientations.mean(axis=0))
+    shift = _corner_shift_mm(orientations - mean, sides_mm)
+    if shift <= geometry.CORNER_SHIFT_FRACTION * voxel_mm:
+        return mean, [
+            f"{where}: {_ORIENTATION} differs between slices by up to {away.max():.1g}, as after "
+            f"rounding; the mean is used, which moves no corner by more than {shift:.2g} mm."
+        ]
+    other = orientations[int(np.argmax(away))]
+    raise GeometryError(
+        f"{where}: the slices are not parallel: {_ORIENTATION} is {numbers(first)} in one and "
+        f"{numbers(other)} in another; expected one orientation. Keep one stack of the series "
+        "(a localizer or a reformat is mixed in) and leave the others out."
+    )
+
+
+def _right_angled(orientation: Floats) -> Floats:
+    """Turn both vectors just so far that they are unit vectors at a right angle."""
+    u, _, v = np.linalg.svd(orientation.reshape(2, 3), full_matrices=False)
+    return np.asarray((u @ v).ravel())
+
+
+def _corner_shift_mm(differences: Floats, sides_mm: Floats) -> float:
+    """Largest way that a corner moves when the cosines of each slice change so much."""
+    row, column = (differences.reshape(-1, 2, 3) * sides_mm[:, None]).transpose(1, 0, 2)
+    return float(np.linalg.norm([row, column, row + column], axis=2).max())
+
+
+def in_other_planes(orientations: Floats) -> list[int]:
+    """Find the few images that lie in another plane than the stack, as those of a localizer.
+
+    Parameters
+    ----------
+    orientations
+        Shape (images, 6), as in ImageOrientationPatient.
+
+    Returns
+    -------
+    list of int
+        Their indices. Empty where there is no largest stack, or a second one of
+        `geometry.MIN_SLICES` images.
+    """
+    with np.errstate(all="ignore"):
+        normals = np.array([normal(orientation) for orientation in orientations])
+    planes: list[list[int]] = []
+    least = np.cos(np.radians(geometry.OTHER_PLANE_DEGREES))
+    for index, direction in enumerate(normals):
+        home = next((p for p in planes if abs(direction @ normals[p[0]]) > least), None)
+        if home is None:
+            planes.append([index])
+        else:
+            home.append(index)
+    main, *others = sorted(planes, key=len, reverse=True)
+    if len(main) < geometry.MIN_SLICES or any(len(o) >= geometry.MIN_SLICES for o in others):
+        return []
+    return sorted(index for plane in others for index in plane)
 
 
 def positions_along(positions: Floats, orientation: Floats) -> Floats:

@@ -169,8 +169,14 @@ def _series(dataset: Dataset, header: DicomHeader, provenance: Provenance) -> No
     for keyword, terms in TERMS.items():
         if str(header.study.get(keyword) or "") in terms:
             dataset[keyword] = header.study[keyword]
-    if "Laterality" not in dataset and dataset.get("BodyPartExamined", "") not in UNPAIRED:
-        dataset.Laterality = ""
+    if "Laterality" not in dataset and _may_have_two(header.study):
+        dataset.Laterality = ""  # type 2C: empty means that it is not known which of the two it is
+
+
+def _may_have_two(study: Dataset) -> bool:
+    """Whether there is a body part of which there may be two; of no part at all we say no more."""
+    part = str(study.get("BodyPartExamined") or "")
+    return bool(part) and part not in UNPAIRED
 
 
 def _label(dataset: Dataset, header: DicomHeader, provenance: Provenance, note: str) -> None:
@@ -272,9 +278,10 @@ PAIRED = frozenset((
     "KNEE", "LEG", "ORBIT", "SHOULDER", "WRIST",
 ))  # fmt: skip
 UNPAIRED = frozenset((
-    "ABDOMEN", "ABDOMENPELVIS", "BRAIN", "CHEST", "CHESTABDOMEN", "CSPINE", "HEAD", "HEADNECK",
-    "HEART", "LIVER", "LSPINE", "NECK", "PANCREAS", "PELVIS", "PROSTATE", "SKULL", "SPINE",
-    "TSPINE", "UTERUS", "WHOLEBODY",
+    "ABDOMEN", "ABDOMENPELVIS", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS",
+    "COCCYX", "CSPINE", "CTSPINE", "HEAD", "HEADNECK", "HEART", "LIVER", "LSPINE", "LSSPINE",
+    "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELVIS", "PANCREAS", "PELVIS",
+    "PROSTATE", "SKULL", "SPINE", "SSPINE", "TLSPINE", "TSPINE", "UTERUS", "WHOLEBODY",
 ))  # fmt: skip
 TERMS = {
     "BodyPartExamined": PAIRED | UNPAIRED,

@@ -63,6 +63,13 @@ def test_a_frame_of_another_size_is_refused(tmp_path):
         load(jpeg_series(tmp_path / "wrong", encode("JPEG", 9000, 9000)), None, None)
 
 
+def test_a_frame_that_nothing_decodes_is_refused(tmp_path):
+    frame = encode("JPEG")
+    header = frame[: frame.index(b"\xff\xda")]  # up to the scan
+    with pytest.raises(UnreadableFileError, match=r"neither pydicom nor SimpleITK .*1\.2\.840"):
+        load(jpeg_series(tmp_path / "s", header + b"\xff\xd9"), None, None)
+
+
 @pytest.mark.parametrize("name", ["compressed", "compressed_jpeg", "compressed_jpegls"])
 def test_damaged_real_frames_are_read_or_refused(shared_data, tmp_path, name):
     folder = tmp_path / name

@@ -1,8 +1,10 @@
 """DICOM in: sorted, scaled, split and refused; made in memory."""
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -12,7 +14,8 @@ from pydicom.uid import (
 )
 
 from medtrans.errors import GeometryError, UnreadableFileError
-from medtrans.volumes import read_volume
+from medtrans.volumes import geometry, read_volume
+from medtrans.volumes.dicom import read, series
 from medtrans.volumes.files import load
 from tests.volumes import builders
 from tests.volumes.builders import CT, OBLIQUE, dicom_series, enhanced, stored_values
@@ -38,8 +41,6 @@ def test_big_endian_and_rle(tmp_path):
         builders.save(dataset, swapped / f"{k}.dcm", ExplicitVRBigEndian)
     assert np.array_equal(load(swapped, None, None).voxels, stored_values())
     packed = dicom_series(tmp_path / "rle")
-    import pydicom
-
     for file in packed.iterdir():
         dataset = pydicom.dcmread(file)
         dataset.compress(RLELossless)
@@ -128,9 +129,9 @@ def test_several_volumes_are_told_apart_and_one_is_picked(tmp_path, values, word
         load(folder, None, 2)
 
 
-def test_copies_of_a_series_are_duplicates(tmp_path):
+def test_other_pixels_at_one_position_are_duplicates(tmp_path):
     dicom_series(tmp_path / "a")
-    dicom_series(tmp_path / "b")
+    dicom_series(tmp_path / "b", PixelData=bytes(60))
     with pytest.raises(GeometryError, match="duplicate slices: 2 images lie at slice position 1"):
         load(tmp_path, None, None)
 
@@ -138,7 +139,8 @@ def test_copies_of_a_series_are_duplicates(tmp_path):
 REFUSALS = [
     ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "Secondary Capture"),
     ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
-    ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
+    ({"PhotometricInterpretation": "MONOCHROME1", "sop_class": CT}, "MONOCHROME1"),
+    ({"PhotometricInterpretation": lambda k: f"MONOCHROME{1 + k % 2}"}, "directions of grey"),
     ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "LOCALIZER"),
     ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "MOSAIC"),
     ({"ImagePositionPatient": None}, r"\(0020,0032\) ImagePositionPatient is missing"),
@@ -205,8 +207,6 @@ def test_an_empty_folder_says_so(tmp_path):
 
 
 def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
-    from medtrans.volumes import geometry
-
     dataset = builders.dicom_slice(0)
     dataset.PixelData = bytes(2**22)
     file = builders.save(dataset, tmp_path / "b.dcm", DeflatedExplicitVRLittleEndian)
@@ -217,8 +217,6 @@ def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
 
 def test_old_files_without_a_preamble_are_read(tmp_path):
     folder = dicom_series(tmp_path / "s", syntax=ImplicitVRLittleEndian)
-    import pydicom
-
     for file in folder.iterdir():
         dataset = pydicom.dcmread(file)
         bare = Dataset()
@@ -226,3 +224,92 @@ def test_old_files_without_a_preamble_are_read(tmp_path):
         bare.save_as(file, implicit_vr=True, little_endian=True)
         assert file.read_bytes()[128:132] != b"DICM"
     assert np.array_equal(load(folder, None, None).voxels, stored_values())
+
+
+def test_an_attribute_that_only_some_images_have_tells_no_volumes_apart(tmp_path):
+    dicom_series(tmp_path / "s" / "0", EchoTime=20, DiffusionBValue=1000.0)
+    dicom_series(tmp_path / "s" / "1", EchoTime=80)
+    with pytest.raises(GeometryError, match=r"told apart by the echo time"):
+        load(tmp_path / "s", None, None)
+
+
+def test_compression_with_loss_is_said(tmp_path):
+    loaded = load(dicom_series(tmp_path / "s", LossyImageCompression="01"), None, None)
+    assert "compressed with loss" in loaded.source.warnings[0]
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, monkeypatch):
+    folder = dicom_series(tmp_path / "s")
+    original = read.parse
+
+    def changing(file, with_pixels=False):
+        if with_pixels:
+            builders.save(builders.dicom_slice(9), file)
+        return original(file, with_pixels=with_pixels)
+
+    monkeypatch.setattr(read, "parse", changing)
+    with pytest.raises(UnreadableFileError, match="the file changed while it was read"):
+        load(folder, None, None)
+
+
+def test_a_folder_of_volumes_is_no_series(tmp_path):
+    (tmp_path / "t1.nii").write_bytes(builders.nifti_bytes(packed=False))
+    with pytest.raises(UnreadableFileError, match=r"found 1 volume file\(s\) .* t1\.nii"):
+        load(tmp_path, None, None)
+
+
+def test_no_more_files_than_a_study_has_are_opened(tmp_path, monkeypatch):
+    folder = dicom_series(tmp_path / "s")
+    monkeypatch.setattr(series, "MAX_FILES", 5)
+    assert load(folder, None, None).shape == (5, 6, 5)
+    monkeypatch.setattr(series, "MAX_FILES", 4)
+    with pytest.raises(UnreadableFileError, match="holds 5 files; expected at most 4"):
+        load(folder, None, None)
+
+
+def test_a_huge_file_is_passed_over_unless_it_is_dicom(tmp_path, monkeypatch):
+    folder = dicom_series(tmp_path / "s")
+    monkeypatch.setattr(geometry, "MAX_BYTES", 2**14)
+    (folder / "notes.bin").write_bytes(bytes(2**14 + 1))
+    assert np.array_equal(load(folder, None, None).voxels, stored_values())
+    (folder / "more.dcm").write_bytes(bytes(128) + b"DICM" + bytes(2**14))
+    with pytest.raises(UnreadableFileError, match=r"more\.dcm: the file is larger than the 16384"):
+        load(folder, None, None)
+
+
+def test_what_cannot_be_parsed_is_passed_over_unless_it_is_named(tmp_path):
+    folder = dicom_series(tmp_path / "s")
+    (folder / "odd").write_bytes(b"\x08\0\x05\0SQ\0\0\xff\xff\xff\xffabc")
+    assert np.array_equal(load(folder, None, None).voxels, stored_values())
+    (folder / "odd").rename(tmp_path / "odd.dcm")
+    with pytest.raises(UnreadableFileError, match=r"odd\.dcm: the file is damaged"):
+        load(tmp_path / "odd.dcm", None, None)
+
+
+def test_frames_without_a_place_are_refused(tmp_path):
+    file = enhanced(tmp_path / "e.dcm", 4)
+    dataset = pydicom.dcmread(file)
+    del dataset.PerFrameFunctionalGroupsSequence[-1]
+    dataset.save_as(file)
+    with pytest.raises(
+        UnreadableFileError, match=r"NumberOfFrames is 4 but 3 frames are described"
+    ):
+        load(file, None, None)
+
+
+def test_a_file_that_only_names_the_deflated_syntax_is_not_inflated(tmp_path):
+    uid = str(DeflatedExplicitVRLittleEndian)
+    folder = dicom_series(tmp_path / "s", SeriesDescription=uid)
+    assert np.array_equal(load(folder, None, None).voxels, stored_values())
+
+
+def test_damaged_rle_is_refused(tmp_path):
+    file = dicom_series(tmp_path / "s") / "003.dcm"
+    dataset = pydicom.dcmread(file)
+    dataset.compress(RLELossless)
+    frame = bytearray(next(generate_frames(dataset.PixelData)))
+    frame[:4] = (9).to_bytes(4, "little")  # segments
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dataset.save_as(file)
+    with pytest.raises(UnreadableFileError, match=r"003\.dcm: the file is damaged"):
+        load(file.parent, None, None)

@@ -56,6 +56,10 @@ def test_faults_are_named():
     uneven[5:] += 0.5 * axes[:, 2]
     with pytest.raises(GeometryError, match=r"is 2.5 mm.*unevenly spaced"):
         build(uneven, axes)
+    near = positions.copy()
+    near[4] -= 0.5 * axes[:, 2]
+    with pytest.raises(GeometryError, match=r"between slices 4 and 5 .* is 1\.5 mm"):
+        build(near[:5], axes)
     with pytest.raises(GeometryError, match="duplicate slices: images 3 and 4"):
         build(np.vstack([positions, positions[2]]), axes)
     with pytest.raises(GeometryError, match="too few slices: 2 image"):
@@ -73,18 +77,23 @@ def test_positions_rounded_to_two_decimals_are_accepted():
     build(np.round(positions, 2), axes)
 
 
+def common(orientations):
+    return stack.common_orientation(orientations, np.array([200.0, 200.0]), 1.0, "here")[0]
+
+
 def test_orientations_must_agree():
     axes = rotation(0)
     same = np.tile(axes[:, :2].T.ravel(), (4, 1))
-    stack.check_orientations(same, "here")
+    assert np.array_equal(common(same), same[0])
+    assert np.array_equal(common(same + np.array([[0], [5e-5], [0], [0]])), same[0])
     mixed = same.copy()
     mixed[2] = rotation(1)[:, :2].T.ravel()
     with pytest.raises(GeometryError, match="not parallel"):
-        stack.check_orientations(mixed, "here")
+        common(mixed)
     with pytest.raises(GeometryError, match="two unit vectors"):
-        stack.check_orientations(same * 2, "here")
+        common(same * 2)
     with pytest.raises(GeometryError, match="two unit vectors"):
-        stack.check_orientations(np.zeros((2, 6)), "here")
+        common(np.zeros((2, 6)))
 
 
 @given(seed=st.integers(0, 10_000))
@@ -94,3 +103,11 @@ def test_orientation_letters_match_nibabel(seed):
     affine = np.eye(4)
     affine[:3, :3] = rotation(seed) * np.random.default_rng(seed).uniform(0.5, 3, 3)
     assert geometry.orientation(affine) == "".join(nib.aff2axcodes(affine))
+
+
+def test_gaps_that_drift_are_refused_though_each_is_near_the_others():
+    axes, _ = slices(1, 3, 2.0)
+    steps = np.repeat([2.018, 2.0, 1.982], 10)  # 0.02 mm from the median would be refused
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    with pytest.raises(GeometryError, match=r"their gaps drift, so that one lies 0\.18 mm"):
+        build(along[:, None] * axes[:, 2], axes)

@@ -1,0 +1,86 @@
+"""A small 3D U-Net that tells brain from everything else, whatever the contrast.
+
+It sees a volume at 3 mm, folded so that its first layer works at 6 mm. It was trained on random
+contrasts of label maps (benchmarks/brain), after SynthStrip (Hoopes et al., NeuroImage 2022).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medtrans.volumes.voxels import Voxels
+
+GRID_MM = 3.0
+DIVISIBLE = 16  # voxels: a fold by two, and three halvings
+_WIDTHS = (32, 32, 48, 48)
+_RANGE = (0.5, 99.5)  # percentiles of what is not the darkest value, scaled to [0, 1]
+
+
+class BrainNet(nn.Module):
+    """Logits of brain.
+
+    Input and output have the shape (batch, 1, X, Y, Z), sizes divisible by `DIVISIBLE`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, *deeper = _WIDTHS
+        self.enter = nn.Conv3d(8, first, 3, padding=1)
+        self.first = _Block(first)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        before = first
+        for width in deeper:
+            self.down.append(nn.Sequential(nn.Conv3d(before, width, 2, stride=2), _Block(width)))
+            self.up.append(
+                nn.ModuleDict({"narrow": nn.Conv3d(width, before, 1), "block": _Block(before)})
+            )
+            before = width
+        self.leave = nn.Conv3d(first, 8, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        level = self.first(self.enter(_fold(image)))
+        passed = []
+        for down in self.down:
+            passed.append(level)
+            level = down(level)
+        for up in reversed(self.up):
+            finer = functional.interpolate(up["narrow"](level), scale_factor=2, mode="nearest")
+            level = up["block"](finer + passed.pop())
+        return _unfold(self.leave(level))
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.one = nn.Conv3d(width, width, 3, padding=1)
+        self.two = nn.Conv3d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = functional.leaky_relu(self.one(self.norm(x)), 0.1)
+        return x + self.two(inner)
+
+
+def scaled(image: Voxels) -> Voxels:
+    """Scale a volume (X, Y, Z) to [0, 1] by percentiles of what is not its darkest value."""
+    shown = image[image > image.min()]
+    low, high = np.percentile(shown, _RANGE) if shown.size else (0.0, 1.0)
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def _fold(x: Tensor) -> Tensor:
+    """(N, 1, X, Y, Z) to (N, 8, X/2, Y/2, Z/2)."""
+    n, _, a, b, c = x.shape
+    x = x.reshape(n, a // 2, 2, b // 2, 2, c // 2, 2)
+    return x.permute(0, 2, 4, 6, 1, 3, 5).reshape(n, 8, a // 2, b // 2, c // 2)
+
+
+def _unfold(x: Tensor) -> Tensor:
+    n, _, a, b, c = x.shape
+    x = x.reshape(n, 2, 2, 2, a, b, c).permute(0, 4, 1, 5, 2, 6, 3)
+    return x.reshape(n, 1, 2 * a, 2 * b, 2 * c)
