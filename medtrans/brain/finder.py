@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy import ndimage
 
-from medtrans.brain import atlas
 from medtrans.brain.grid import Coarse, coarsen, refine
-from medtrans.brain.register import carry_brain
+from medtrans.brain.network import DIVISIBLE, GRID_MM, scaled, trained_network
 from medtrans.errors import FileError
+from medtrans.system.workers import map_on_single_threads
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
 _LITRES = (0.9, 2.0)  # of an adult's brain
-_LEAST_SEEN = 0.9  # of the brain, inside the field of view
-LEAST_AGREED = 0.88  # Dice coefficient of what the atlas heads say
+_STRAY = 0.1  # of the brain: what else was taken for brain
+_SOLID = 0.8  # of the ellipsoid with the same moments; a brain fills 0.9 of it
+_DOUBTFUL = 0.25  # of the brain's voxels: neither clearly brain nor clearly not
 
 
 @dataclass(frozen=True)
@@ -27,75 +29,106 @@ class Brain:
     Attributes
     ----------
     litres : float
-    agreement : float
-        Dice coefficient of what the atlas heads say, each by itself.
-    atlas_sha256 : str
+    doubt : float
+        Voxels of 3 mm that are neither clearly brain nor clearly not, over the brain's; its surface
+        alone makes about 0.1.
+    weights_sha256 : str
+        Of the network that found it.
     """
 
     litres: float
-    agreement: float
-    atlas_sha256: str
+    doubt: float
+    weights_sha256: str
 
     @property
     def entries(self) -> dict[str, object]:
         """The entries of a sidecar."""
         return {
             "BrainLitres": round(self.litres, 3),
-            "BrainAgreement": round(self.agreement, 3),
-            "BrainAtlasSHA256": self.atlas_sha256,
+            "BrainDoubt": round(self.doubt, 3),
+            "BrainFinderSHA256": self.weights_sha256,
         }
 
 
-def find_brain(
-    voxels: Voxels, affine: npt.NDArray[np.float64], contrast: str
-) -> tuple[Mask, Brain]:
+def find_brain(voxels: Voxels, affine: npt.NDArray[np.float64]) -> tuple[Mask, Brain]:
     """Find the brain in a whole head; its mask (X, Y, Z), and what to say of it.
 
     Parameters
     ----------
     voxels : array of float32
-        Shape (X, Y, Z), any unit.
+        Shape (X, Y, Z), any contrast and unit.
     affine : array of float64
         Shape (4, 4): voxel to RAS mm.
-    contrast : str
-        What it shows.
 
     Raises
     ------
     FileError
         When it is not certain where the brain is, or that there is one.
     """
-    coarse = coarsen(voxels, affine, atlas.GRID_MM)
-    try:
-        shares = [carry_brain(coarse, head, contrast) for head in atlas.heads()]
-    except RuntimeError:  # SimpleITK's, where a registration runs out of the image
-        raise _uncertain("nothing like a head was found in it") from None
-    agreement = _dice(shares[0] > 0.5, shares[1] > 0.5)
-    _require_certain(coarse, shares, agreement)
-    mask = refine(np.mean(shares, axis=0), coarse, affine, voxels.shape)
+    coarse = coarsen(voxels, affine, GRID_MM)
+    share = brain_share(coarse)
+    inside = _largest(share > 0.5)
+    _require_certain(share, inside, coarse)
+    kept = np.where(ndimage.binary_dilation(inside), share, 0)
+    kept[ndimage.binary_fill_holes(inside) & ~inside] = 1
+    mask = refine(kept, coarse, affine, voxels.shape)
     litres = int(mask.sum()) * float(np.prod(spacing_mm(affine))) / 1e6
-    return mask, Brain(litres, agreement, atlas.sha256())
+    return mask, Brain(litres, doubt(share, inside), trained_network()[1])
 
 
-def _require_certain(coarse: Coarse, shares: Sequence[Voxels], agreement: float) -> None:
-    """Refuse what the atlas heads do not agree on, or what has not the size of a brain."""
-    inside = np.mean(shares, axis=0) > 0.5
-    litres, seen = int(inside.sum()) * atlas.GRID_MM**3 / 1e6, inside & coarse.seen
+def brain_share(coarse: Coarse) -> Voxels:
+    """Return how much of each voxel (X, Y, Z) is brain, 0 to 1; the same on any CPU's threads."""
+    spare = [-n % DIVISIBLE for n in coarse.voxels.shape]
+    padded = np.pad(scaled(coarse.voxels), [(n // 2, n - n // 2) for n in spare])
+    kept = tuple(
+        slice(n // 2, n // 2 + size) for n, size in zip(spare, coarse.voxels.shape, strict=True)
+    )
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return trained_network()[0](x).sigmoid()[0, 0]
+
+    image = torch.from_numpy(padded)[None, None]
+    share: Voxels = map_on_single_threads(call, [image], 1)[0].numpy()[kept]
+    return share
+
+
+def _require_certain(share: Voxels, inside: Mask, coarse: Coarse) -> None:
+    """Refuse what is not shaped like one brain, was no clear decision, or is not seen whole."""
+    litres = int(inside.sum()) * GRID_MM**3 / 1e6
     lowest, highest = _LITRES
-    if not lowest <= litres <= highest:
-        raise _uncertain(f"what looks like a brain has {litres:.2f} litres")
-    if agreement < LEAST_AGREED:
-        raise _uncertain("it is not clear where the brain is")
-    if seen.sum() < _LEAST_SEEN * inside.sum():
-        raise _uncertain("a part of the brain seems to lie outside the field of view")
-
-
-def _uncertain(fault: str) -> FileError:
-    return FileError(
+    if litres < lowest / 10:
+        fault = "no brain was found"
+    elif not lowest <= litres <= highest:
+        fault = f"what looks like a brain has {litres:.2f} litres"
+    elif (share > 0.5).sum() - inside.sum() > _STRAY * inside.sum():
+        fault = "more than one part of it looks like a brain"
+    elif solidity(inside) < _SOLID:
+        fault = "what looks like a brain does not have the shape of one"
+    elif doubt(share, inside) > _DOUBTFUL:
+        fault = "it is not clear where the brain ends"
+    else:
+        return
+    raise FileError(
         f"The input is not skull-stripped, as the model expects, and {fault}. Give a mask of the "
         "brain with --brain MASK; or translate the input as it is, with --brain none."
     )
 
 
-def _dice(one: Mask, other: Mask) -> float:
-    return 2 * int((one & other).sum()) / max(int(one.sum()) + int(other.sum()), 1)
+def solidity(inside: Mask) -> float:
+    """Return the volume of a mask (X, Y, Z) over that of the ellipsoid with the same moments."""
+    points = np.argwhere(inside)
+    spread = np.linalg.det(np.cov(points, rowvar=False))
+    return float(len(points) / (4 / 3 * np.pi * np.sqrt(125 * spread))) if spread > 0 else 0.0
+
+
+def doubt(share: Voxels, inside: Mask) -> float:
+    """Return the voxels of which 0.1 to 0.9 is brain, over the brain's; its surface counts, too."""
+    return float(((share > 0.1) & (share < 0.9)).sum() / max(int(inside.sum()), 1))
+
+
+def _largest(mask: Mask) -> Mask:
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return np.asarray(labels == np.bincount(labels.ravel())[1:].argmax() + 1)

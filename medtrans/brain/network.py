@@ -1,12 +1,17 @@
 """A small 3D U-Net that tells brain from everything else, whatever the contrast.
 
 It sees a volume at 3 mm, folded so that its first layer works at 6 mm. It was trained on random
-contrasts of label maps (benchmarks/brain), after SynthStrip (Hoopes et al., NeuroImage 2022).
+contrasts of whole heads (benchmarks/brain), after SynthStrip (Hoopes et al., NeuroImage 2022).
 """
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from pathlib import Path
+
 import numpy as np
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +19,7 @@ from medtrans.volumes.voxels import Voxels
 
 GRID_MM = 3.0
 DIVISIBLE = 16  # voxels: a fold by two, and three halvings
+WEIGHTS = Path(__file__).with_name("brain_finder.safetensors")
 _WIDTHS = (32, 32, 48, 48)
 _RANGE = (0.5, 99.5)  # percentiles of what is not the darkest value, scaled to [0, 1]
 
@@ -21,7 +27,7 @@ _RANGE = (0.5, 99.5)  # percentiles of what is not the darkest value, scaled to 
 class BrainNet(nn.Module):
     """Logits of brain.
 
-    Input and output have the shape (batch, 1, X, Y, Z), sizes divisible by `DIVISIBLE`.
+    Input and output have the shape (N, 1, X, Y, Z), RAS, sizes divisible by `DIVISIBLE`.
     """
 
     def __init__(self) -> None:
@@ -34,21 +40,19 @@ class BrainNet(nn.Module):
         before = first
         for width in deeper:
             self.down.append(nn.Sequential(nn.Conv3d(before, width, 2, stride=2), _Block(width)))
-            self.up.append(
-                nn.ModuleDict({"narrow": nn.Conv3d(width, before, 1), "block": _Block(before)})
-            )
+            self.up.append(nn.Sequential(nn.Conv3d(width, before, 1), _Block(before)))
             before = width
         self.leave = nn.Conv3d(first, 8, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        level = self.first(self.enter(_fold(image)))
+        """Return logits of the image's shape."""
+        level: Tensor = self.first(self.enter(_fold(image)))
         passed = []
         for down in self.down:
             passed.append(level)
             level = down(level)
-        for up in reversed(self.up):
-            finer = functional.interpolate(up["narrow"](level), scale_factor=2, mode="nearest")
-            level = up["block"](finer + passed.pop())
+        for (narrow, block), finer in zip(map(tuple, reversed(self.up)), reversed(passed), strict=True):
+            level = block(functional.interpolate(narrow(level), scale_factor=2) + finer)
         return _unfold(self.leave(level))
 
 
@@ -62,8 +66,17 @@ class _Block(nn.Module):
         self.two = nn.Conv3d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = functional.leaky_relu(self.one(self.norm(x)), 0.1)
-        return x + self.two(inner)
+        inner: Tensor = self.two(functional.leaky_relu(self.one(self.norm(x)), 0.1))
+        return x + inner
+
+
+@cache
+def trained_network() -> tuple[BrainNet, str]:
+    """Read the shipped network; with the SHA-256 of its file."""
+    content = WEIGHTS.read_bytes()
+    network = BrainNet()
+    network.load_state_dict({name: value.float() for name, value in load(content).items()})
+    return network.eval().requires_grad_(False), hashlib.sha256(content).hexdigest()
 
 
 def scaled(image: Voxels) -> Voxels:

@@ -173,7 +173,10 @@ def translate(
         typer.Option(help="Number of slices computed together; default: automatic."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="HTML page to write: planes to move through, and numbers.")
+        Path | None,
+        typer.Option(
+            help="HTML page to write, to look at and move through; for several inputs a folder."
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
@@ -414,9 +417,13 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for scores.csv, summary.csv and evaluation.json; default: none is written."
+            help="Folder for scores.csv, summary.csv, evaluation.json and pages to look at; "
+            "default: none is written."
         ),
     ] = None,
+    pages: Annotated[
+        bool, typer.Option(help="With --out: write index.html and a page of each case.")
+    ] = True,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -436,6 +443,7 @@ def evaluate(
         files=Files(prediction, reference, mask, region, window),
         out=out,
         seed=seed,
+        pages=pages,
         overwrite=overwrite,
     )
     found = run(request)

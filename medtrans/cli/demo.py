@@ -53,7 +53,7 @@ def run_demo(out: Path, device: str = "auto", overwrite: bool = False) -> dict[s
         written = translator.translate_file(job, settings, on_slices)
     image = load(source, None, None)
     scene = translation_scene(image, written)
-    save_picture(picture, scene)
+    save_picture(picture, scene, changes=True)
     save_page(page, describe(scene, image.source, written))
     return {
         "source": str(source),

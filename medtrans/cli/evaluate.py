@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medtrans.cli.evaluate_files import Files
-from medtrans.cli.scores import headlines, headlines_of_regions, require_files, write_files
-from medtrans.config.terms import MODES, Mode
-from medtrans.data.manifest import Manifest
+from medtrans.cli.evaluate_files import Files, score_files
+from medtrans.cli.evaluate_model import ModelRequest, score_model
+from medtrans.cli.scores import require_files, write_files
+from medtrans.config.terms import Mode
 from medtrans.errors import UsageError
-from medtrans.evaluate.compare import evaluate_model
-from medtrans.evaluate.files import evaluate_predictions
+from medtrans.evaluate.headlines import headlines, headlines_of_regions
 from medtrans.evaluate.result import Evaluation, Result
-from medtrans.inference.settings import Settings
-from medtrans.inference.translator import Translator
+from medtrans.report.index import INDEX, require_pages
 from medtrans.system.devices import tune_process
-from medtrans.system.progress import say, track
 
 __all__ = ["EvaluateRequest", "Evaluated", "Files", "evaluate"]
 
@@ -39,8 +36,10 @@ class EvaluateRequest:
     files : Files
         What to score instead of a model.
     out : Path or None
-        Folder for the tables.
+        Folder for the tables and the pages.
     seed : int
+    pages : bool
+        Write pages to look at, too.
     overwrite : bool
         Replace files in `out` that medtrans did not write.
     """
@@ -54,6 +53,7 @@ class EvaluateRequest:
     files: Files
     out: Path | None
     seed: int
+    pages: bool = True
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -61,6 +61,11 @@ class EvaluateRequest:
             raise UsageError(
                 "--prediction and --reference score files: leave out --manifest, --task and --mode."
             )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the pages go, if there are to be any."""
+        return self.out if self.pages else None
 
 
 @dataclass(frozen=True)
@@ -72,33 +77,31 @@ class Evaluated:
 
 
 def evaluate(request: EvaluateRequest) -> Evaluated:
-    """Score what is asked for, and write the tables where a folder is named."""
+    """Score what is asked for, and write tables and pages where a folder is named."""
     tune_process()
     require_files(request.out, overwrite=request.overwrite)
+    if request.folder is not None:
+        require_pages(request.folder, overwrite=request.overwrite)
     listed = request.files.listed(request.manifest, request.split)
     if not listed:
-        return _evaluate_model(request)
-    with track("evaluating") as update:
-        found = evaluate_predictions(listed, request.files.scale, update)
+        return _of_model(request)
+    found = score_files(listed, request.files.scale, request.folder)
     return _of_one(request, found) if request.files.are_two else _of_cohort(request, found, {})
 
 
-def _evaluate_model(request: EvaluateRequest) -> Evaluated:
+def _of_model(request: EvaluateRequest) -> Evaluated:
     assert request.manifest is not None  # `Files.listed` has seen to it
-    cohort = Manifest.read(request.manifest)
-    if not cohort.split_is_stated:
-        say(
-            f"{request.manifest} has no split column, so medtrans chose: {cohort.summary()}. "
-            "Subjects that the model was trained on may be among those scored."
-        )
-    translator = Translator.load(request.model, request.device)
-    modes = request.modes or (MODES if translator.package.noise is not None else MODES[:1])
-    settings = [Settings(mode=mode, seed=request.seed, task=request.task) for mode in modes]
-    with track("evaluating") as update:
-        found = evaluate_model(
-            translator, cohort, request.split, settings, request.files.region, update
-        )
-    return _of_cohort(request, found, {"model": translator.package.name, "split": request.split})
+    asked = ModelRequest(
+        request.model,
+        request.device,
+        request.task,
+        request.split,
+        request.modes,
+        request.seed,
+        request.files.region,
+    )
+    found, facts = score_model(request.manifest, asked, request.folder)
+    return _of_cohort(request, found, facts)
 
 
 def _of_cohort(request: EvaluateRequest, found: Evaluation, facts: Result) -> Evaluated:
@@ -122,4 +125,7 @@ def _of_one(request: EvaluateRequest, found: Evaluation) -> Evaluated:
 
 
 def _files(request: EvaluateRequest) -> Result:
-    return {} if request.out is None else {"scores": str(request.out / "scores.csv")}
+    if request.out is None:
+        return {}
+    page = {} if request.folder is None else {"page": str(request.folder / INDEX)}
+    return {"scores": str(request.out / "scores.csv"), **page}

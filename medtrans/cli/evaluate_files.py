@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from medtrans.data.predictions import (
     read_predictions,
 )
 from medtrans.errors import UsageError
+from medtrans.evaluate.case_scene import Naming
+from medtrans.evaluate.files import evaluate_predictions
+from medtrans.evaluate.pages import EvaluationPages
+from medtrans.evaluate.result import Evaluation
 from medtrans.preprocessing.intensity import Profile
-from medtrans.system.progress import say
+from medtrans.report.made import versions
+from medtrans.system.progress import say, track
 
 
 @dataclass(frozen=True)
@@ -99,3 +105,18 @@ class Files:
         for sentence in left_out:
             say(sentence)
         return found
+
+
+def score_files(
+    listed: Sequence[Prediction], scale: Profile | None, folder: Path | None
+) -> Evaluation:
+    """Score predictions, and write a page of each case and their index where a folder is named."""
+    pages = None
+    if folder is not None:
+        naming = Naming("", "", {"Versions": versions()})
+        pages = EvaluationPages(folder, len(listed), naming)
+    with track("evaluating") as update:
+        found = evaluate_predictions(listed, scale, update, None if pages is None else pages.add)
+    if pages is not None:
+        pages.save(found)
+    return found

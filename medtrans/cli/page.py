@@ -1,19 +1,29 @@
-"""The page of `medtrans translate --report`: what can be refused early, and writing it."""
+"""The pages of `medtrans translate --report`: what can be refused early, and writing them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medtrans.errors import FileError, UsageError
-from medtrans.inference.jobs import ReadJob
+from medtrans.inference.jobs import Job, ReadJob
+from medtrans.inference.settings import Settings
+from medtrans.report.index import INDEX, require_pages
 from medtrans.volumes import marks, require_same_grid
 from medtrans.volumes.files import load
 from medtrans.volumes.voxels import Voxels
 
 if TYPE_CHECKING:
-    from medtrans.inference.translator import Written
+    from medtrans.inference.cohort import OnDone, Result
+    from medtrans.inference.translator import Translator, Written
+
+
+def names_page(path: Path) -> bool:
+    """Whether --report names the page of one input, and not a folder for those of many."""
+    return path.suffix.lower() in (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,11 @@ class PageRequest:
     uncertainty: bool
 
     def __post_init__(self) -> None:
-        if self.path.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"--report writes an HTML page: {self.path} should end in .html.")
+        if not names_page(self.path):
+            raise UsageError(
+                f"--report writes an HTML page, or pages into a folder: {self.path} should end in "
+                ".html, or have no suffix."
+            )
 
 
 @dataclass(frozen=True)
@@ -85,3 +98,42 @@ def check_page(request: PageRequest, read: ReadJob) -> PageJob:
             "image. Check that this is the right file."
         )
     return PageJob(request, read, reference.voxels)
+
+
+def check_pages(folder: Path, *, overwrite: bool) -> None:
+    """Make the folder for the pages of many inputs; raises `OutputError` for others' pages."""
+    require_pages(folder, overwrite=overwrite)
+
+
+@contextmanager
+def pages_of(
+    folder: Path | None,
+    jobs: Sequence[Job | ReadJob],
+    translator: Translator,
+    settings: Settings,
+) -> Iterator[OnDone]:
+    """Give what is to be told of each result, whose page it writes.
+
+    The index is written at the end, also of a cohort that was stopped. Without a folder nothing
+    is written.
+    """
+    if folder is None:
+        yield _told_nothing
+        return
+    from medtrans.report.cohort import CohortPages
+
+    plain = [job.job if isinstance(job, ReadJob) else job for job in jobs]
+    pages = CohortPages(folder, plain, translator, settings)
+    try:
+        yield pages.add
+    finally:
+        pages.save()
+
+
+def first_page(report: Path) -> Path:
+    """Which page to open."""
+    return report if names_page(report) else report / INDEX
+
+
+def _told_nothing(job: Job, result: Result) -> None:
+    """Write no page."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtrans.cli.page import PageJob, PageRequest, check_page
+from medtrans.cli.page import PageJob, PageRequest, check_page, check_pages, first_page, pages_of
 from medtrans.config.terms import BRAIN_SEARCHES, BrainSearch, Kind, Task
 from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
 from medtrans.inference.input_checks import check_values
@@ -74,7 +74,7 @@ class TranslateRequest:
 
     def __post_init__(self) -> None:
         if self.page is None and self.reference is not None:
-            raise UsageError("--reference is shown on the page: add --report page.html.")
+            raise UsageError("--reference is shown on one input's page: add --report page.html.")
         if self.manifest is None and self.out_dir is not None:
             raise UsageError("--out-dir goes with --manifest; for files use -o.")
         if self.manifest and (self.out_dir is None or self.inputs or self.out is not None):
@@ -82,10 +82,17 @@ class TranslateRequest:
 
     @property
     def page(self) -> PageRequest | None:
-        """What --report asks for; raises `UsageError` for another kind of file."""
-        if self.report is None:
+        """What --report asks for of one input; raises `UsageError` for another kind of file."""
+        if self.report is None or self.pages is not None:
             return None
         return PageRequest(self.report, self.reference, self.uncertainty is not None)
+
+    @property
+    def pages(self) -> Path | None:
+        """The folder that --report names for the pages of many inputs."""
+        if self.report is None or (self.report.suffix and not self.report.is_dir()):
+            return None
+        return self.report
 
     def jobs(self, task: Task) -> list[Job]:
         """List what is to be translated; raises `UsageError` for what does not go together."""
@@ -102,10 +109,14 @@ class TranslateRequest:
             )
             for job in self._listed(task)
         ]
-        if len(jobs) > 1 and (self.report or self.mask or self.uncertainty or self.save_mask):
+        if len(jobs) > 1 and (self.mask or self.uncertainty or self.save_mask):
             raise UsageError(
-                "--mask, --brain MASK, --save-mask, --uncertainty and --report take one input at a "
-                "time."
+                "--mask, --brain MASK, --save-mask and --uncertainty take one input at a time."
+            )
+        if len(jobs) > 1 and self.page is not None:
+            raise UsageError(
+                f"{self.report} is the page of one input. For {len(jobs)} inputs name a folder: "
+                "--report pages"
             )
         return jobs
 
@@ -137,6 +148,8 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
         request.settings.task, read_recipe(folder).parsed_tasks, package_name(folder)
     )
     jobs, page = request.jobs(task), request.page
+    if request.pages is not None:
+        check_pages(request.pages, overwrite=request.overwrite)
     if len(jobs) > 1:
         return _translate(request, jobs)
     read = _checked(jobs[0], task, request.settings)
@@ -165,6 +178,7 @@ def _translate(
 
     def on_done(job: Job, result: Result) -> None:
         rows.append(_row(job, result))
+        add_page(job, result)
         if isinstance(result, MedtransError):
             say(f"medtrans: {_named(str(result), job.path)}")
             if isinstance(result, FaultError) and result.__cause__ and request.on_fault:
@@ -175,7 +189,10 @@ def _translate(
             if (brain := result.translation.brain) is not None:
                 say(_named(f"a whole head; its brain was found, {brain.litres:.2f} l", job.path))
 
-    with track("slices") as on_slices:
+    with (
+        pages_of(request.pages, jobs, translator, settings) as add_page,
+        track("slices") as on_slices,
+    ):
         results = translate_cohort(
             translator,
             jobs,
@@ -196,7 +213,7 @@ def _translate(
         "device": str(translator.device),
         "volumes": rows,
         **{name: counts[name] for name in ("translated", "unchanged", "failed")},
-        **({} if page is None else {"page": str(page.request.path)}),
+        **({} if request.report is None else {"page": str(first_page(request.report))}),
         "exit_code": failures[0].exit_code if failures else EXIT_DONE,
     }
 

@@ -16,6 +16,8 @@ from medtrans.preprocessing.foreground import find_foreground
 from medtrans.preprocessing.intensity import Profile, measure_profile
 from medtrans.volumes.voxels import Voxels
 
+BASELINES = IDENTITY, TONE_CURVE = "identity", "tone curve"
+
 _BINS = 256
 
 

@@ -9,8 +9,16 @@ from pathlib import Path
 from medtrans.config.terms import Task
 from medtrans.data.manifest import Manifest, Pair
 from medtrans.errors import ManifestError
-from medtrans.evaluate.baselines import ToneCurve, fit_tone_curve, tone_mapped
+from medtrans.evaluate.baselines import (
+    BASELINES,
+    IDENTITY,
+    TONE_CURVE,
+    ToneCurve,
+    fit_tone_curve,
+    tone_mapped,
+)
 from medtrans.evaluate.cases import Case, read_cases, window_of
+from medtrans.evaluate.compared import Compared, OnCompared
 from medtrans.evaluate.result import Evaluation
 from medtrans.evaluate.scores import score_regions
 from medtrans.evaluate.table import OnCase, Row, rows_of, silent, table_of
@@ -26,6 +34,7 @@ def evaluate_model(
     all_settings: list[Settings],
     region: Path | None = None,
     on_case: OnCase = silent,
+    on_compared: OnCompared | None = None,
 ) -> Evaluation:
     """Score a model in several settings, and the baselines, on every pair of a split.
 
@@ -43,6 +52,8 @@ def evaluate_model(
     region : Path, optional
         A region of interest for every pair for which the manifest names none.
     on_case : callable, optional
+    on_compared : callable, optional
+        Given each case with what was predicted of it, before the next is read.
 
     Returns
     -------
@@ -58,10 +69,17 @@ def evaluate_model(
     rows: list[Row] = []
     for done, case in enumerate(read_cases(pairs), start=1):
         truth = case.reference(pipeline, task, region)
-        entry = case.pair.source
+        entry, predicted, its_rows = case.pair.source, dict[str, Voxels](), list[Row]()
         names = {"subject": entry.subject, "session": entry.session, "task": str(task)}
-        for method, predicted in _predictions(case, task, translator, all_settings, curve):
-            rows += rows_of({**names, "method": method}, score_regions(predicted, truth))
+        for method, voxels in _predictions(case, task, translator, all_settings, curve):
+            its_rows += rows_of({**names, "method": method}, score_regions(voxels, truth))
+            if on_compared is not None and method not in BASELINES:
+                predicted[method] = voxels
+        if on_compared is not None:
+            name = " ".join(filter(None, (entry.subject, entry.session)))
+            found = Compared(name, case.source, case.target, truth, predicted, its_rows)
+            on_compared(found)
+        rows += its_rows
         on_case(done, len(pairs))
     return Evaluation(table_of(rows), window_of(pipeline, task))
 
@@ -83,9 +101,9 @@ def _predictions(
     all_settings: list[Settings],
     curve: ToneCurve | None,
 ) -> Iterator[tuple[str, Voxels]]:
-    yield "identity", case.source.numpy()
+    yield IDENTITY, case.source.numpy()
     if curve is not None:
-        yield "tone curve", tone_mapped(case, curve, task, translator.package.pipeline)
+        yield TONE_CURVE, tone_mapped(case, curve, task, translator.package.pipeline)
     for settings in all_settings:
         asked = replace(settings, task=str(task))
         yield settings.mode, translator.translate_volume(case.source, asked).voxels

@@ -1,15 +1,12 @@
-"""What a person looks at after a translation: one HTML file that needs no network.
+"""A page with volumes to move through, and what is to be said of them.
 
-Its markup, style and program are the files beside this module: page.html, page.css, viewer.html
-and viewer.js. The page lets the browser load nothing, and run nothing but that program.
+Its viewer's markup and program are the files beside this module: viewer.html and viewer.js.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,17 +14,20 @@ from string import Template
 
 import numpy as np
 
-from medtrans.report.packing import Packed, pack
+from medtrans.report.document import (
+    Document,
+    Section,
+    data_url,
+    save_document,
+    sections,
+    template,
+    warning_box,
+)
+from medtrans.report.packing import MAX_BYTES, Packed, pack
 from medtrans.report.pictures import encode
 from medtrans.report.scene import Scene
 from medtrans.report.still import draw_scene
-from medtrans.system.atomic import replacing
-from medtrans.volumes import marks
 from medtrans.volumes.geometry import spacing_mm
-from medtrans.volumes.provenance import NOT_FOR_DIAGNOSIS
-
-Section = Mapping[str, object] | Collection[str]
-"""The content of one section of a page: names and values, or sentences."""
 
 _OBLIQUE_DEGREES = 3.0  # a grid turned by more is said to be
 
@@ -44,16 +44,19 @@ class Page:
     warnings : sequence of str
         What is unusual about the input, a sentence each.
     sections : mapping
-        Heading -> mapping of names to values, or a list of sentences.
+        Heading -> mapping of names to values, a list of sentences, or rows of a table.
+    facts : mapping
+        What `document.read_facts` gives back.
     """
 
     title: str
     scene: Scene | None = None
     warnings: Sequence[str] = ()
     sections: Mapping[str, Section] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def save_page(path: Path, page: Page) -> None:
+def save_page(path: Path, page: Page, max_bytes: int = MAX_BYTES) -> None:
     """Write one self-contained HTML file.
 
     Parameters
@@ -61,54 +64,29 @@ def save_page(path: Path, page: Page) -> None:
     path : Path
         The file to write or replace.
     page : Page
+    max_bytes : int
+        Of its volumes, compressed.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    text = _text(page)
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _text(page: Page) -> str:
     viewer = data = script = ""
     if page.scene is not None:
-        packed = pack(page.scene)
+        packed = pack(page.scene, max_bytes)
         viewer, data = _viewer(page.scene, packed), _data(packed)
-        script = _template("viewer.js")
-    style = _template("page.css")
-    return Template(_template("page.html")).substitute(
-        mark=marks.HTML.decode(),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        title=escape(page.title),
-        notice=f"{NOT_FOR_DIAGNOSIS.capitalize()}.",
-        warnings=_warnings(page.warnings),
-        viewer=viewer,
-        sections="\n".join(_section(*section) for section in page.sections.items()),
-        data=data,
-        style=style,
-        script=script,
-    )
-
-
-def _template(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """Give what a content security policy names an inline style or program by."""
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        script = template("viewer.js")
+    warned = warning_box("Unusual about the input", page.warnings)
+    body = "\n".join((warned, viewer, sections(page.sections)))
+    save_document(path, Document(page.title, body, data, script, facts=page.facts))
 
 
 def _viewer(scene: Scene, packed: Packed) -> str:
-    still = base64.b64encode(encode(draw_scene(scene))).decode("ascii")
     names = ", ".join(shown.layer.name for shown in scene.shown)
-    return Template(_template("viewer.html")).substitute(
+    return Template(template("viewer.html")).substitute(
         alt=escape(f"{names}: planes through the middle of the patient"),
-        still=still,
+        still=data_url(encode(draw_scene(scene))),
         grid=escape(_grid_note(scene, packed)),
     )
 
@@ -138,21 +116,3 @@ def _data(packed: Packed) -> str:
         for number, text in enumerate(packed.voxels)
     ]
     return "\n".join(blocks)
-
-
-def _warnings(sentences: Sequence[str]) -> str:
-    if not sentences:
-        return ""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<section class="warnings"><h2>Unusual about the input</h2><ul>{items}</ul></section>'
-
-
-def _section(heading: str, content: Section) -> str:
-    if isinstance(content, Mapping):
-        cells = "".join(
-            f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(str(v))}</td></tr>'
-            for k, v in content.items()
-        )
-        return f"<h2>{escape(heading)}</h2><table>{cells}</table>"
-    items = "".join(f"<li>{escape(str(line))}</li>" for line in content)
-    return f"<h2>{escape(heading)}</h2><ul>{items}</ul>" if items else ""

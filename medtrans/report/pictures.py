@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.Image import Resampling
 from PIL.PngImagePlugin import PngInfo
 
 from medtrans.system.atomic import replacing
@@ -20,7 +21,7 @@ _INK = 235
 
 
 Rows = Sequence[Sequence[NDArray[np.float32]]]
-"""Tiles, each (height, width) in [0, 1], row by row."""
+"""Tiles, each (height, width) in [0, 1], or (height, width, 3) in colour, row by row."""
 
 
 def save_grid(path: Path, rows: Rows, captions: Sequence[str], scale: int = 1) -> None:
@@ -36,8 +37,8 @@ def draw_grid(
     Parameters
     ----------
     rows : sequence of rows of arrays
-        Each (height, width) in [0, 1]; every tile is shown upright as given. Tiles of a row may
-        differ in size from those of other rows.
+        Each (height, width) in [0, 1], or (height, width, 3): red, green, blue; every tile is shown
+        upright as given. Tiles of a row may differ in size from those of other rows.
     captions : sequence of str
         One above each column.
     scale : int
@@ -49,19 +50,21 @@ def draw_grid(
     widths = [max(row[c].width for row in tiles) for c in range(len(captions))]
     heights = [max(tile.height for tile in row) for row in tiles]
     width = sum(widths) + _GAP * (len(widths) + 1)
-    canvas = Image.new("L", (width, sum(heights) + _GAP * (len(heights) + 1) + _CAPTION), 0)
-    draw = ImageDraw.Draw(canvas)
+    coloured = any(tile.mode == "RGB" for row in tiles for tile in row)
+    size = width, sum(heights) + _GAP * (len(heights) + 1) + _CAPTION
+    canvas = Image.new("RGB" if coloured else "L", size)
+    draw, ink = ImageDraw.Draw(canvas), (_INK, _INK, _INK) if coloured else _INK
     font = ImageFont.load_default(size=14)
     left = _GAP
     for column, caption in enumerate(captions):
-        draw.text((left + 2, 3), caption, fill=_INK, font=font)
+        draw.text((left + 2, 3), caption, fill=ink, font=font)
         top = _CAPTION + _GAP
         for number, (row, height) in enumerate(zip(tiles, heights, strict=True)):
             canvas.paste(row[column], (left, top))
             for letter, at in zip(sides[number] if sides else (), (4, -4), strict=False):
                 across = left + at + (row[column].width if at < 0 else 0)
                 anchor = "lm" if at > 0 else "rm"
-                draw.text((across, top + height // 2), letter, fill=_INK, font=font, anchor=anchor)
+                draw.text((across, top + height // 2), letter, fill=ink, font=font, anchor=anchor)
             top += height + _GAP
         left += widths[column] + _GAP
     return canvas
@@ -115,6 +118,16 @@ def upright(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.flip(plane.T, (0, 1))
 
 
+def shrink(plane: NDArray[np.float32], longest: int) -> NDArray[np.float32]:
+    """Make a plane smaller, if need be, so that its longer side has so many pixels."""
+    factor = longest / max(plane.shape)
+    if factor >= 1:
+        return plane
+    height, width = (max(round(side * factor), 1) for side in plane.shape)
+    small = Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Resampling.BOX)
+    return np.asarray(small, dtype=np.float32)
+
+
 def encode(canvas: Image.Image) -> bytes:
     """Give the bytes of a PNG that says that medtrans made it."""
     facts = PngInfo()
@@ -125,6 +138,14 @@ def encode(canvas: Image.Image) -> bytes:
     return written.getvalue()
 
 
+def at_most(png: bytes, most: int) -> bytes:
+    """Make a picture smaller, half the size at a time, until its file has so few bytes."""
+    while len(png) > most:
+        with Image.open(BytesIO(png)) as image:
+            png = encode(image.resize((image.width // 2, image.height // 2), Resampling.BOX))
+    return png
+
+
 def _save(path: Path, canvas: Image.Image) -> None:
     with replacing(path) as partial:
         partial.write_bytes(encode(canvas))
@@ -133,4 +154,4 @@ def _save(path: Path, canvas: Image.Image) -> None:
 def _tile(values: NDArray[np.float32], scale: int) -> Image.Image:
     grey = (np.clip(np.nan_to_num(values), 0, 1) * 255).round().astype(np.uint8)
     tile = Image.fromarray(grey)
-    return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.BICUBIC)
+    return tile.resize((tile.width * scale, tile.height * scale), Resampling.BICUBIC)

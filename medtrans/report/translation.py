@@ -6,20 +6,17 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from platform import python_version
 from typing import NamedTuple
 
-import monai
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
 from medtrans.config.terms import Contrast
 from medtrans.inference.jobs import LOOK_ENTRY
 from medtrans.inference.look import describe_orientation
 from medtrans.inference.translator import Written
-from medtrans.preprocessing.foreground import find_foreground
-from medtrans.report.page import Page, Section, save_page
+from medtrans.report.layers import error_layer, like
+from medtrans.report.made import contrast_name, versions
+from medtrans.report.page import Page, save_page
 from medtrans.report.scene import MAPS, Layer, Scene, Shown, arrange
 from medtrans.volumes import read_volume, to_volume
 from medtrans.volumes.geometry import grid, numbers, spacing_mm
@@ -82,7 +79,7 @@ def save_translation(
 
 def describe(scene: Scene, source: Source, written: Written) -> Page:
     """Say of a translation what its page says."""
-    source_name, target_name = (_spelt(contrast) for contrast in _contrasts(written))
+    source_name, target_name = (contrast_name(contrast) for contrast in _contrasts(written))
     return Page(
         f"Synthetic {target_name} from {source_name}",
         scene,
@@ -110,21 +107,19 @@ def translation_scene(source: Loaded, written: Written, extras: Extras = NO_EXTR
 
 def _layers(source: Loaded, written: Written, extras: Extras) -> Iterator[Layer]:
     shown, unit = to_volume(source), "HU" if written.provenance.target_kind == "ct" else ""
-    source_name, target_name = (_spelt(contrast) for contrast in _contrasts(written))
+    source_name, target_name = (contrast_name(contrast) for contrast in _contrasts(written))
     synthetic = read_volume(written.outputs[0])
     yield Layer("source", f"Source {source_name}", shown, "HU" if source_name == "CT" else "")
     yield Layer("synthetic", f"SYNTHETIC {target_name}", synthetic, unit)
     if extras.reference is not None:
-        reference = _like(shown, extras.reference)
+        reference = like(shown, extras.reference)
         yield Layer("reference", f"Reference {target_name}", reference, unit)
         if extras.error is None:
-            error = _error(written.translation.voxels, extras.reference, fitted=not unit)
-            note = "" if unit else ", after a linear fit of the synthetic volume to the reference"
-            yield Layer("error", "Absolute error", _like(shown, error), unit, note)
+            yield error_layer(written.translation.voxels, reference, unit)
     if extras.error is not None:
-        yield Layer("error", "Absolute error", _like(shown, extras.error), unit)
+        yield Layer("error", "Absolute error", like(shown, extras.error), unit)
     if extras.uncertainty is not None:
-        yield Layer("uncertainty", "Uncertainty", _like(shown, extras.uncertainty), unit)
+        yield Layer("uncertainty", "Uncertainty", like(shown, extras.uncertainty), unit)
 
 
 def _contrasts(written: Written) -> tuple[Contrast, Contrast]:
@@ -132,32 +127,21 @@ def _contrasts(written: Written) -> tuple[Contrast, Contrast]:
     return label.source_contrast, label.target_contrast
 
 
-def _spelt(contrast: Contrast) -> str:
-    return "T1c" if contrast == "t1c" else contrast.upper()
-
-
-def _like(volume: MetaTensor, voxels: Voxels) -> MetaTensor:
-    return MetaTensor(torch.from_numpy(voxels), affine=volume.affine)
-
-
-def _error(predicted: Voxels, truth: Voxels, *, fitted: bool) -> Voxels:
-    mask = find_foreground(truth)
-    if fitted and np.ptp(predicted[mask]) > 0:
-        slope, shift = np.polyfit(predicted[mask].astype(np.float64), truth[mask], 1)
-        predicted = (slope * predicted + shift).astype(np.float32)
-    return np.where(mask, np.abs(predicted - truth), np.float32(0))
-
-
 def _unnamed(sentence: str, source: Source) -> str:
     """Take the input's path out of a warning: a patient's name may be in it."""
     return re.sub(rf"{re.escape(str(source.path))}(?:[/\\][^:]*)?", "the input", sentence)
 
 
-def _numbers(scene: Scene, written: Written) -> Section:
+def grid_text(scene: Scene) -> str:
+    """Say how many voxels of which size the volumes of a scene have."""
     volume = scene.shown[0].layer.volume
     spacing = numbers(spacing_mm(np.asarray(volume.affine))).replace(", ", " x ")
+    return f"{grid(volume.shape)} voxels of {spacing} mm"
+
+
+def _numbers(scene: Scene, written: Written) -> dict[str, object]:
     return {
-        "Grid": f"{grid(volume.shape)} voxels of {spacing} mm",
+        "Grid": grid_text(scene),
         **{shown.layer.name: _spread(shown, scene.foreground) for shown in scene.shown},
         "Slices translated": written.translation.slices,
     }
@@ -173,13 +157,15 @@ def _spread(shown: Shown, foreground: Mask) -> str:
     return f"median {middle:.4g}{unit}, 1 to 99 %: {low:.4g} to {high:.4g}, in the foreground"
 
 
-def _look(written: Written) -> dict[str, Section]:
+def _look(written: Written) -> dict[str, dict[str, object]]:
     """Say what was seen of the input, where the model can look at one."""
     look = written.translation.look
     if look is None:
         return {}
-    seen = "none of those the model knows" if look.contrast is None else _spelt(look.contrast)
-    expected = _spelt(_contrasts(written)[0])
+    seen = (
+        "none of those the model knows" if look.contrast is None else contrast_name(look.contrast)
+    )
+    expected = contrast_name(_contrasts(written)[0])
     turned = describe_orientation(look.orientation)
     sure = "" if look.orientation is None else f" ({look.orientation_confidence:.0%} sure)"
     size = " x ".join(f"{mm:.0f}" for mm in look.extent.size_mm)
@@ -193,16 +179,15 @@ def _look(written: Written) -> dict[str, Section]:
     }
 
 
-def _how(written: Written) -> Section:
+def _how(written: Written) -> dict[str, object]:
     entries = written.provenance.sidecar()
     facts = {_name(k): _value(v) for k, v in entries.items() if k not in _SAID_ELSEWHERE}
-    now = datetime.now(UTC)
+    now, made_by = datetime.now(UTC), written.provenance.version
+    of_this_run = {"Time taken": f"{written.seconds:.1f} s", "Versions": versions(made_by)}
     return {
         **facts,
-        "Time taken": f"{written.seconds:.1f} s",
-        "Made": f"{now:%Y-%m-%d %H:%M} UTC",
-        "Versions": f"medtrans {written.provenance.version}, PyTorch {torch.__version__}, "
-        f"MONAI {monai.__version__}, NumPy {np.__version__}, Python {python_version()}",
+        **(of_this_run if written.seconds else {"Versions": f"medtrans {made_by}"}),
+        "Page written": f"{now:%Y-%m-%d %H:%M} UTC",
     }
 
 

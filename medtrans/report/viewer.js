@@ -23,6 +23,7 @@ let view = null; // the number of a layer; null for all
 
 const kindOf = (layer) => (layer.map ? "map" : "image");
 const indexOf = (role) => layers.findIndex((layer) => layer.role === role);
+const first = indexOf("source") >= 0 ? "source" : "reference"; // what flickers with the synthetic
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const inUnit = (value, step) =>
   value.toFixed(clamp(Math.ceil(-Math.log10(step || 1) - 1e-9), 0, 6)).replace("-", "−");
@@ -185,7 +186,7 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const number = "0123456789".indexOf(event.key);
   const keys = {
-    f: () => flicker("source", "synthetic"),
+    f: () => flicker(first, "synthetic"),
     g: () => flicker("reference", "synthetic"),
     r: reset,
     c: () => find("planes").parentElement.classList.toggle("plain"),
@@ -331,7 +332,7 @@ async function start() {
   }
   addButton("All", null, "0");
   layers.forEach((layer, number) => addButton(layer.name, number, String(number + 1)));
-  find("flicker").addEventListener("click", () => flicker("source", "synthetic"));
+  find("flicker").addEventListener("click", () => flicker(first, "synthetic"));
   find("reset").addEventListener("click", reset);
   const kind = () => (view === null ? "image" : kindOf(layers[view]));
   find("level").addEventListener("input", (event) => setWindow(kind(), Number(event.target.value), windows[kind()].width));

@@ -1,4 +1,4 @@
-"""The stages of a run, with their examples prepared and their networks as they start."""
+"""The stages of a run, with sigma chosen, their examples prepared, their networks as they start."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from medtrans.networks.unet import noise_network
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import noise_examples, residual_examples
 from medtrans.training.initial import start_from
+from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.setup import TrainingSetup
 from medtrans.training.stages import Stage, noise_stage, residual_stage
+
+
+def with_sigma_chosen(setup: TrainingSetup) -> TrainingSetup:
+    """Choose sigma where the recipe leaves that to the images."""
+    plan = setup.plan
+    chosen = resolve_noise_level(plan.pipeline, plan.manifest, setup.cache, plan.seed)
+    return setup.with_pipeline(chosen)
 
 
 def assembled_noise_stage(setup: TrainingSetup) -> Stage:

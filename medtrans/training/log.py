@@ -24,6 +24,16 @@ class _Board(Protocol):
     def close(self) -> None: ...
 
 
+class OnRow(Protocol):
+    """Told that a row has been written."""
+
+    def __call__(self, step: int, *, validated: bool) -> None: ...
+
+
+def _told_nothing(step: int, *, validated: bool) -> None:
+    """Do nothing with it."""
+
+
 class TrainingLog:
     """The log of one stage: training.csv, validation.csv, pictures/, tensorboard/.
 
@@ -35,10 +45,16 @@ class TrainingLog:
         The step that training goes on from. Rows after it are those of a run that was stopped
         later than its last checkpoint; they are dropped, so that a resumed run's log reads like an
         uninterrupted one's.
+
+    Attributes
+    ----------
+    on_row : callable
+        Told of each row that has been written.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
+        self.on_row: OnRow = _told_nothing
         self.board = _tensorboard(folder / "tensorboard")
         self.columns: dict[str, list[str]] = {}  # of an older version's file, those stay
         for name in ("training", "validation"):
@@ -48,6 +64,7 @@ class TrainingLog:
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Write a row of training.csv."""
         self._row("training", step, values)
+        self.on_row(step, validated=False)
 
     def validation(self, step: int, outcome: Outcome) -> None:
         """Write a row of validation.csv, and a picture of what was predicted."""
@@ -55,6 +72,7 @@ class TrainingLog:
         if outcome.rows:
             pictures = make_folder(self.folder / "pictures")
             save_grid(pictures / f"{step:07d}.png", outcome.rows, outcome.captions, scale=2)
+        self.on_row(step, validated=True)
 
     def close(self) -> None:
         """Close TensorBoard's file, if there is one."""

@@ -27,6 +27,7 @@ from medtrans.training.checkpoint import (
 )
 from medtrans.training.data import ROW, Batch, batches, readers_errors
 from medtrans.training.log import TrainingLog
+from medtrans.training.page import RunPage
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.stages import Stage
 from medtrans.training.step import learning_rate, precision_of, train_step
@@ -54,6 +55,8 @@ class Execution:
         Go on from the last checkpoint where there is one.
     group : Group
         The processes that train together; only the first writes and validates.
+    page : RunPage or None
+        Told how the stages go, in the process that writes.
     """
 
     seed: int
@@ -61,6 +64,7 @@ class Execution:
     stop: StopSignal
     resume: bool = False
     group: Group = ALONE
+    page: RunPage | None = None
 
 
 def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
@@ -103,7 +107,7 @@ def _trained(stage: Stage, folder: Path, execution: Execution) -> State:
         load_checkpoint(folder, state)
     group.wait()  # all have read the checkpoint before the first writes it anew
     alone = group.world == 1
-    writer = _Writer(stage, state, folder, stop if alone else None) if group.leads else None
+    writer = _Writer(stage, state, folder, execution) if group.leads else None
     if writer is not None and writer.validate():  # which a signal had prevented
         writer.save(last=True)
     if alone:
@@ -175,14 +179,17 @@ class _Writer:
     stage : Stage
     state : State
     folder : Path
-    stop : StopSignal or None
-        What cuts a validation short; the step is validated when the stage is resumed.
+    execution : Execution
+        Alone, its signal cuts a validation short; the step is validated when the stage is resumed.
     """
 
-    def __init__(self, stage: Stage, state: State, folder: Path, stop: StopSignal | None) -> None:
+    def __init__(self, stage: Stage, state: State, folder: Path, execution: Execution) -> None:
         make_folder(folder)
-        self.stage, self.state, self.folder, self.stop = stage, state, folder, stop
+        self.stage, self.state, self.folder = stage, state, folder
+        self.stop = execution.stop if execution.group.world == 1 else None
         self.log = TrainingLog(folder, state.step)
+        if execution.page is not None:
+            self.log.on_row = execution.page.begin(stage.name, stage.monitored, state.step)
         self.meter = _Meter(stage.config.batch_size)
         self.note = ""
 

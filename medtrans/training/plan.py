@@ -9,6 +9,7 @@ from medtrans.config.schema import Pipeline
 from medtrans.config.terms import STAGES, StageChoice, StageName
 from medtrans.data.manifest import Manifest
 from medtrans.package.folder import RUN_MODEL
+from medtrans.report.index import INDEX
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class TrainingPlan:
     def model_folder(self) -> Path:
         """Where the run's model package will be."""
         return self.out / RUN_MODEL
+
+    @property
+    def page(self) -> Path:
+        """The page that shows how the run goes."""
+        return self.out / INDEX
 
     def stage_folder(self, stage: StageName) -> Path:
         """Where a stage's checkpoints and logs are."""

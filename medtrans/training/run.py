@@ -7,11 +7,15 @@ from pathlib import Path
 
 from medtrans.system.progress import be_silent, say
 from medtrans.system.signals import StopSignal
-from medtrans.training.assembly import assembled_noise_stage, assembled_residual_stage
+from medtrans.training.assembly import (
+    assembled_noise_stage,
+    assembled_residual_stage,
+    with_sigma_chosen,
+)
 from medtrans.training.checkpoint import Weights
 from medtrans.training.loop import Execution, fit
-from medtrans.training.noise_level import resolve_noise_level
 from medtrans.training.packaging import save_model
+from medtrans.training.page import run_page
 from medtrans.training.parallel import ALONE, Group
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run_folder import claimed, goes_on, write_recipe
@@ -51,15 +55,17 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
         with group.leader_first():
             if group.leads:
                 claims.enter_context(claimed(setup.plan, setup.settings))
-            setup = _with_sigma_chosen(setup)
-        return _trained(setup)
+            setup = with_sigma_chosen(setup)
+        # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
+        stop = StopSignal(patient=group.world > 1)
+        with run_page(setup) as page:
+            return _trained(
+                setup, Execution(plan.seed, setup.device, stop, plan.resume, group, page)
+            )
 
 
-def _trained(setup: TrainingSetup) -> Path:
+def _trained(setup: TrainingSetup, execution: Execution) -> Path:
     plan, group = setup.plan, setup.group
-    # torchrun passes on the Ctrl-C that the terminal has already sent to every process.
-    stop = StopSignal(patient=group.world > 1)
-    execution = Execution(plan.seed, setup.device, stop, plan.resume, group)
     noise = _noise_weights(setup, execution)
     if plan.stages == "noise":
         return plan.stage_folder("noise")
@@ -90,12 +96,6 @@ def summarise(plan: TrainingPlan) -> dict[str, object]:
     }
 
 
-def _with_sigma_chosen(setup: TrainingSetup) -> TrainingSetup:
-    plan = setup.plan
-    chosen = resolve_noise_level(plan.pipeline, plan.manifest, setup.cache, plan.seed)
-    return setup.with_pipeline(chosen)
-
-
 def _noise_weights(setup: TrainingSetup, execution: Execution) -> Weights | None:
     """Train, take over or leave out the noise stage."""
     plan, group = setup.plan, execution.group
@@ -115,7 +115,7 @@ def _fit(stage: Stage, plan: TrainingPlan, execution: Execution) -> Weights:
     many = f" in {world} processes" if world > 1 else ""
     say(
         f"Training the {stage.name} stage on {execution.device}{many}; checkpoints and logs in "
-        f"{folder}."
+        f"{folder}, a page to look at in {plan.page}."
     )
     if not stage.validation.examples:
         say("No val split: the last weights are kept, not the best. Add val subjects to the CSV.")

@@ -49,7 +49,9 @@ def claimed(plan: TrainingPlan, settings: Settings) -> Iterator[None]:
     """
     goes_on(plan, settings)  # refuses before a folder is made
     with only_one_in(make_folder(plan.out), "training"):
-        for folder in (plan.out, plan.out / "cache", *map(plan.stage_folder, plan.trained)):
+        stages = [plan.stage_folder(stage) for stage in plan.trained]
+        pictures = [folder / "pictures" for folder in stages]
+        for folder in (plan.out, plan.out / "cache", *stages, *pictures):
             remove_leftovers(folder)
         if not goes_on(plan, settings):
             if plan.resume:

@@ -411,6 +411,51 @@ class TestPlain:
         for name in ("Reference T2", "after a linear fit", "Uncertainty"):
             assert name in page.read_text()
 
+    def test_report_of_many(
+        self, medtrans: Run, identity_model: Path, head_file: Path, tmp_path: Path
+    ) -> None:
+        other = head_file.with_name("b_t1.nii.gz")
+        other.write_text("no image")
+        pages = tmp_path / "pages"
+        given = ["translate", head_file, other, "-o", tmp_path / "out", "--model", identity_model]
+        for _ in range(2):
+            answer = medtrans(*given, "--report", pages)
+            assert answer.code == 2
+            assert f"page: {pages / 'index.html'}" in answer.out
+            index = (pages / "index.html").read_text(encoding="utf-8")
+            assert index.index("b_t1.nii.gz") < index.index(head_file.name)
+        assert len(list((pages / "cases").iterdir())) == 1
+
+    def test_a_stopped_cohort_has_its_index(
+        self, medtrans: Run, identity_model: Path, head_file: Path, tmp_path: Path
+    ) -> None:
+        broken = head_file.with_name("a_t1.nii.gz")
+        broken.write_text("no image")
+        given = ["translate", broken, head_file, "-o", tmp_path / "out", "--model", identity_model]
+        answer = medtrans(*given, "--report", tmp_path / "pages", "--strict")
+        assert answer.code == 2
+        index = (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
+        assert "Not translated (2)" in index
+
+    @pytest.mark.parametrize(
+        ("report", "said"), [("p.html", "name a folder"), ("p.pdf", "should end in .html")]
+    )
+    def test_the_page_of_one_is_not_for_many(
+        self, medtrans: Run, identity_model: Path, head_file: Path, report: str, said: str
+    ) -> None:
+        other = helpers.write_nifti(head_file.with_name("b_t1.nii.gz"), *helpers.head())
+        given = ["translate", head_file, other, "--model", identity_model, "--report"]
+        answer = medtrans(*given, head_file.with_name(report))
+        assert answer.code == 2
+        assert said in answer.err
+
+    def test_a_reference_is_for_the_page_of_one(
+        self, medtrans: Run, identity_model: Path, head_file: Path, tmp_path: Path
+    ) -> None:
+        given = ["translate", head_file, "--model", identity_model, "--reference", head_file]
+        answer = medtrans(*given, "--report", tmp_path / "pages")
+        assert "add --report page.html" in answer.err
+
     def test_a_wrong_reference_is_refused_early(
         self, medtrans: Run, head_file: Path, tmp_path: Path
     ) -> None:

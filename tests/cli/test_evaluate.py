@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 from medtrans.cli.console import Output
 from medtrans.cli.evaluate import Evaluated, EvaluateRequest, evaluate
 from medtrans.cli.evaluate_files import Files
-from medtrans.cli.scores import headlines
 from medtrans.errors import OutputError, UsageError
+from medtrans.evaluate.headlines import headlines
 from tests import helpers
 
 
@@ -119,6 +120,24 @@ class TestFolders:
         table = printed(found, capsys).partition("\n")[2]
         assert "[" not in table
 
+    def test_pages(self, folders: tuple[Path, Path], tmp_path: Path) -> None:
+        found = run(*folders, out=tmp_path)
+        assert found.plain["page"] == str(tmp_path / "index.html")
+        index = (tmp_path / "index.html").read_text(encoding="utf-8")
+        assert re.findall(r"<b>(.*?)</b>", index) == ["s2", "s1", "s0"]
+        assert {f"{name}.html" for name in ("s0", "s1", "s2")} == {
+            path.name for path in (tmp_path / "cases").iterdir()
+        }
+        for cell in (row["psnr_fit"] for row in headlines(pd.read_csv(tmp_path / "summary.csv"))):
+            assert f"<td>{cell}</td>" in index
+
+    def test_pages_can_be_left_out(self, folders: tuple[Path, Path], tmp_path: Path) -> None:
+        found = run(*folders, out=tmp_path, pages=False)
+        assert "page" not in found.result
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "scores.csv", "summary.csv", "evaluation.json",
+        }  # fmt: skip
+
     def test_a_folder_and_a_file(self, folders: tuple[Path, Path]) -> None:
         with pytest.raises(UsageError, match="two files or two folders"):
             run(folders[0], folders[1] / "s0.nii.gz")
@@ -184,7 +203,7 @@ def test_files_do_not_go_with_a_manifest(cohort: Path) -> None:
         run(cohort, cohort, manifest=cohort)
 
 
-@pytest.mark.parametrize("name", ["scores.csv", "summary.csv", "evaluation.json"])
+@pytest.mark.parametrize("name", ["scores.csv", "summary.csv", "evaluation.json", "index.html"])
 def test_a_users_file_is_kept(folders: tuple[Path, Path], tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     pair = [folder / "s0.nii.gz" for folder in folders]

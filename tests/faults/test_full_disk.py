@@ -18,6 +18,7 @@ from medtrans.cli.noise_level import _write_rows
 from medtrans.cli.scores import write_scores
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Entry, Manifest, write_manifest
+from medtrans.report.index import Card, Index, save_index
 from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import save_curves, save_grid
 from medtrans.report.scene import Layer, Scene, arrange
@@ -100,6 +101,9 @@ WRITES: dict[str, Write] = {
     "curves": lambda out, _: save_curves(out / "a.png", [0.1, 1.0], {"J": [0.2, 0.3]}, 0.1),
     "picture of volumes": lambda out, inputs: save_picture(out / "a.png", scene(inputs)),
     "page": page,
+    "index of pages": lambda out, _: save_index(
+        out, Index("title", "", {"Cases": [Card("a")] * 9})
+    ),
     "manifest": lambda out, _: write_manifest(
         out / "manifest.csv", [{"subject": "s", "contrast": "t1", "path": "a.nii"}] * 5
     ),

@@ -54,7 +54,7 @@ def test_layers_and_facts(translate: Translate) -> None:
         "Device",
         "Precision",
         "Time taken",
-        "Made",
+        "Page written",
     } <= made.keys()
     for name in ("medtrans", "PyTorch", "MONAI", "NumPy", "Python"):
         assert f"{name} " in made["Versions"]

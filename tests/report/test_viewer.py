@@ -1,12 +1,10 @@
 """The page in a browser: the right pixels in the right place, by mouse, by keyboard, on a phone.
 
-Needs playwright and a Chromium; what playwright downloads and the system's own both serve.
+Needs playwright and a Chromium.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,26 +16,11 @@ from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import upright
 from medtrans.report.scene import MAPS, Scene, Shown, arrange, others
 from tests.report import builders
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from tests.report.tabs import PHONE, Tab, contrast, luminance
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 SIDES = ("left", "right", "top", "bottom")
-PHONE = {"width": 360, "height": 740}
 LONG = ("a" * 64, "http://" + "long" * 30)
-SYSTEM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        found = [str(own)] if own.is_file() else [p for n in SYSTEM if (p := shutil.which(n))]
-        if not found:
-            pytest.skip("there is no Chromium: make browser")
-        chromium = playwright.chromium.launch(executable_path=found[0])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +36,8 @@ def file(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Viewer:
-    """A page in a tab, with everything that went wrong in it."""
-
-    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.tab = self.context.new_page()
-        self.troubles: list[str] = []
-        self.tab.on("console", lambda message: self.note(message.text))
-        self.tab.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.requests: list[str] = []
-        self.tab.on("request", lambda request: self.requests.append(request.url[:40]))
-        self.tab.goto(file.as_uri())
-
-    def note(self, text: str) -> None:
-        if "willReadFrequently" not in text:  # it is the tests that read the canvas
-            self.troubles.append(text)
+class Viewer(Tab):
+    """A page whose planes can be moved through."""
 
     def ready(self) -> Viewer:
         self.tab.wait_for_selector("#viewer:not([hidden])")
@@ -104,12 +73,6 @@ class Viewer:
         """What the axial planes show."""
         every = self.tab.locator('canvas[data-plane="axial"]').all()
         return [canvas.get_attribute("data-role") for canvas in every if canvas.is_visible()]
-
-    def style(self, selector: str, name: str) -> str:
-        return self.tab.locator(selector).first.evaluate(f"e => getComputedStyle(e)['{name}']")
-
-    def wide(self) -> int:
-        return self.tab.evaluate("document.documentElement.scrollWidth")
 
     def drag(self, plane: str, by: tuple[int, int], role: str = "source") -> None:
         self.canvas(plane, role).scroll_into_view_if_needed()
@@ -347,17 +310,6 @@ def test_both_themes_can_be_read(browser: Any, file: Path, scheme: str) -> None:
     viewer.context.close()
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance, as WCAG has it."""
-    values = np.array([int(v) / 255 for v in re.findall(r"\d+", colour)[:3]])
-    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(one: float, other: float) -> float:
-    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
-
-
 def test_a_phone_shows_all_without_scrolling_sideways(browser: Any, file: Path) -> None:
     viewer = Viewer(browser, file, viewport=PHONE, has_touch=True, is_mobile=True).ready()
     viewer.tab.locator("summary").click()
@@ -409,3 +361,15 @@ def test_a_single_slice_fits_on_the_screen(browser: Any, tmp_path: Path) -> None
     assert viewer.canvas("axial", "synthetic").bounding_box()["width"] <= 640
     assert viewer.troubles == []
     viewer.context.close()
+
+
+def test_flicker_without_a_source_is_with_the_reference(browser: Any, tmp_path: Path) -> None:
+    save_page(tmp_path / "page.html", Page("T", builders.scene("reference", "synthetic")))
+    viewer = Viewer(browser, tmp_path / "page.html").ready()
+    shown = []
+    for _ in range(2):
+        viewer.press("f")
+        shown += viewer.roles()
+    viewer.tab.click("#flicker")
+    assert [*shown, *viewer.roles()] == ["synthetic", "reference", "synthetic"]
+    viewer.close()

@@ -288,7 +288,8 @@ class TestTwoInOneFolder:
     ) -> None:
         out = tmp_path / "run"
         shutil.copytree(finished, out)
-        places = [out, out / "cache", out / "noise", out / "residual"]
+        stages = [out / "noise", out / "residual"]
+        places = [out, out / "cache", *stages, *(stage / "pictures" for stage in stages)]
         for place in places:
             (place / ".medtrans-0123abcd-half.pt").write_text("half")
         (out / ".medtrans-0123abcd-model").mkdir()
