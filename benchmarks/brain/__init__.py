@@ -1,1 +1,1 @@
-"""The brain finder's atlas, made anew, and how well it finds brains."""
+"""What the brain finder is trained on, its training, and how well it finds brains."""

@@ -6,6 +6,7 @@ real brains inside phantom heads, and from whole real heads with a known mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scipy.cluster.vq import kmeans2
 from medtrans.phantom.anatomy import Head
 from medtrans.phantom.heads import LABELS
 from medtrans.volumes.files import load
+from medtrans.volumes.voxels import Loaded, Mask, Voxels
 
 STEP_MM = 3.0
 AXES_MM = [
@@ -26,9 +28,10 @@ AXES_MM = [
 ]
 _PHANTOM_MARGIN_MM = 1.0  # of what a stripped phantom keeps inside the skull
 _CENTRE_MM = (0.0, -6.0, 6.0)  # of a phantom's brain
+_CLASSES = 10  # inside the brain of a whole head, and as many outside
 
 Labels = npt.NDArray[np.uint8]
-Volume = npt.NDArray[np.float32]
+Grid = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,16 @@ class HeadMap:
     """
 
     labels: Labels
-    brain: npt.NDArray[np.bool_]
-    images: tuple[Volume, ...] = ()
+    brain: Mask
+    images: tuple[Voxels, ...] = ()
 
     def save(self, path: Path) -> None:
+        """Write it as npz."""
         np.savez_compressed(path, labels=self.labels, brain=self.brain, images=self.images)
 
     @classmethod
     def read(cls, path: Path) -> HeadMap:
+        """Read what `save` wrote."""
         with np.load(path) as arrays:
             images = tuple(np.asarray(image, np.float32) for image in arrays["images"])
             return cls(arrays["labels"], arrays["brain"], images)
@@ -81,48 +86,52 @@ def around(brain: HeadMap, seed: int) -> HeadMap:
     return HeadMap(labels, brain.brain)
 
 
-def stripped(paths: list[Path], classes: int, seed: int) -> HeadMap:
+def stripped(paths: Sequence[Path], classes: int, seed: int) -> HeadMap:
     """Cluster the contrasts of a stripped brain that lie on one grid."""
     images = [load(path, None, None) for path in paths]
     known = np.all([image.voxels != image.voxels[0, 0, 0] for image in images], axis=0)
     known = ndimage.binary_fill_holes(known)
-    corner = np.argwhere(known)
-    centre = images[0].affine @ [*(corner.min(0) + corner.max(0)) / 2, 1]
-    grid = _grid(centre[:3] - _CENTRE_MM)
+    grid = _grid_about(known, images[0].affine)
     brain = _sample(known.astype(np.float32), images[0].affine, grid) > 0.5
-    shown = tuple(_sample(image.voxels, image.affine, grid) for image in images)
     labels = np.zeros(brain.shape, np.uint8)
-    labels[brain] = _clusters(shown, brain, classes, seed)
+    labels[brain] = _clusters([_sample_image(i, grid) for i in images], brain, classes, seed)
     return HeadMap(labels, brain)
 
 
-def whole(paths: list[Path], brain: npt.NDArray[np.bool_], centre: Volume, seed: int) -> HeadMap:
-    """Cluster the contrasts of a whole head, inside and outside its brain by themselves."""
+def whole(paths: Sequence[Path], brain: Loaded, seed: int) -> HeadMap:
+    """Cluster the contrasts of a whole head, inside and outside its brain by themselves.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Contrasts in one position.
+    brain : Loaded
+        Its mask; holes are filled, and sulci narrower than 12 mm.
+    seed : int
+    """
     images = [load(path, None, None) for path in paths]
-    grid = _grid(centre)
-    shown = tuple(_sample(image.voxels, image.affine, grid) for image in images)
-    seen = np.all([_sample(np.ones_like(i.voxels), i.affine, grid) > 0.5 for i in images], axis=0)
-    labels = np.ones(brain.shape, np.uint8)
-    outside = seen & ~brain
-    labels[outside] = _clusters(shown, outside, 10, seed) + 1
-    air = 1 + np.argmin([shown[0][labels == k].mean() for k in range(1, 12)])
+    grid = _grid_about(brain.voxels > 0.5, brain.affine)
+    inside = _closed(_sample(brain.voxels, brain.affine, grid) > 0.5)
+    shown = tuple(_sample_image(image, grid) for image in images)
+    ones = [_sample(np.ones_like(i.voxels), i.affine, grid) for i in images]
+    seen = np.min(ones, axis=0) > 0.5
+    inside &= seen
+    labels = np.ones(inside.shape, np.uint8)
+    outside = seen & ~inside
+    labels[outside] = _clusters(shown, outside, _CLASSES, seed) + 1
+    found = np.unique(labels[outside])
+    air = found[np.argmin([shown[0][labels == k].mean() for k in found])]
     labels[~seen | (labels == air)] = 0
-    labels[brain] = _clusters(shown, brain, 10, seed) + 12
-    return HeadMap(labels, brain & seen, shown)
+    labels[inside] = _clusters(shown, inside, _CLASSES, seed) + _CLASSES + 2
+    return HeadMap(labels, inside, shown)
 
 
-def grid_about(centre: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """World coordinates (3, X, Y, Z) of the maps' voxels where the brain's centre is `centre`."""
-    return _grid(np.asarray(centre) - _CENTRE_MM)
+def _closed(mask: Mask) -> Mask:
+    closed = ndimage.binary_closing(np.pad(mask, 3), iterations=2)[3:-3, 3:-3, 3:-3]
+    return np.asarray(ndimage.binary_fill_holes(closed | mask))
 
 
-def sample(
-    voxels: Volume, affine: npt.NDArray[np.float64], grid: npt.NDArray[np.float64]
-) -> Volume:
-    return _sample(voxels, affine, grid)
-
-
-def _paint(seed: int, cavity: Volume | None) -> tuple[Labels, Head]:
+def _paint(seed: int, cavity: Voxels | None) -> tuple[Labels, Head]:
     head = Head(np.random.default_rng([seed, 77]), AXES_MM)
     if cavity is not None:
         head.cavity = cavity
@@ -132,14 +141,20 @@ def _paint(seed: int, cavity: Volume | None) -> tuple[Labels, Head]:
     return labels, head
 
 
-def _grid(shift: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    axes = [axis + s for axis, s in zip(AXES_MM, np.asarray(shift), strict=True)]
+def _grid_about(mask: Mask, affine: Grid) -> Grid:
+    """World coordinates (3, X, Y, Z) of a map's voxels, around a brain as around a phantom's."""
+    corner = np.argwhere(mask)
+    middle = affine @ [*(corner.min(0) + corner.max(0)) / 2, 1]
+    shift = middle[:3] - _CENTRE_MM
+    axes = [axis + s for axis, s in zip(AXES_MM, shift, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"))
 
 
-def _sample(
-    voxels: Volume, affine: npt.NDArray[np.float64], grid: npt.NDArray[np.float64]
-) -> Volume:
+def _sample_image(image: Loaded, grid: Grid) -> Voxels:
+    return _sample(image.voxels, image.affine, grid)
+
+
+def _sample(voxels: Voxels, affine: Grid, grid: Grid) -> Voxels:
     back = np.linalg.inv(affine)
     step = np.linalg.norm(affine[:3, :3], axis=0)
     smooth = ndimage.gaussian_filter(
@@ -149,10 +164,8 @@ def _sample(
     return np.asarray(ndimage.map_coordinates(smooth, places, order=1, mode="constant"), np.float32)
 
 
-def _clusters(
-    images: tuple[Volume, ...], where: npt.NDArray[np.bool_], k: int, seed: int
-) -> Labels:
-    """Number the k-means clusters of the voxels, from 0."""
+def _clusters(images: Sequence[Voxels], where: Mask, k: int, seed: int) -> Labels:
+    """Give each voxel the number of its k-means cluster, from 0."""
     points = np.stack([image[where] for image in images], axis=1)
     points = (points - points.mean(0)) / (points.std(0) + 1e-6)
     some = points[:: max(1, len(points) // 20000)]

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.brain.labels import STEP_MM, HeadMap, Volume
+from benchmarks.brain.labels import STEP_MM, HeadMap
 from medtrans.brain.network import GRID_MM, scaled
+from medtrans.volumes.voxels import Voxels as Volume
 
 SHAPE = (64, 80, 80)
 
@@ -24,17 +25,20 @@ SHAPE = (64, 80, 80)
 class Odds:
     """How often a scan has what not every scan has."""
 
-    stripped: float = 0.08
+    stripped: float = 0.06
     no_brain: float = 0.05
-    turned: float = 0.06  # by a multiple of 90°
+    turned: float = 0.03  # by a multiple of 90°
     cropped: float = 0.5
     thick: float = 0.5
-    real: float = 0.6  # intensities, of a head that has them
+    real: float = 0.85  # intensities, of a head that has them
     neck: float = 0.5  # drawn below a scan that ends at the skull base
     smeared: float = 0.2  # tissues outside the brain broken up
 
 
-def scan(head: HeadMap, rng: np.random.Generator, odds: Odds = Odds()) -> tuple[Volume, Volume]:
+ODDS = Odds()
+
+
+def scan(head: HeadMap, rng: np.random.Generator, odds: Odds = ODDS) -> tuple[Volume, Volume]:
     """Draw a scan: the image and the share of brain in each voxel, both of `SHAPE` at 3 mm."""
     if head.images and rng.random() < odds.neck:
         head = longer(head, rng)
@@ -42,12 +46,16 @@ def scan(head: HeadMap, rng: np.random.Generator, odds: Odds = Odds()) -> tuple[
     if rng.random() < odds.stripped:
         image = np.where(head.brain, image + 0.1, 0)
     empty = rng.random() < odds.no_brain
-    shift = _away(rng) if empty else rng.normal(0, 8, 3)
+    shift = _away(rng) if empty else rng.normal(0, 4, 3)
     places = _places(image.shape, shift, rng, odds)
     image = ndimage.map_coordinates(image, places, order=1, mode="constant")
     brain = ndimage.map_coordinates(brain, places, order=1, mode="constant")
     image = _scanned(image, rng, odds)
-    return scaled(image), brain
+    if rng.random() < odds.cropped:
+        outside = _outside(rng)
+        image[outside] = 0
+        brain[outside] = 0
+    return scaled(image), np.asarray(brain, np.float32)
 
 
 def _contrast(head: HeadMap, rng: np.random.Generator, odds: Odds) -> Volume:
@@ -77,7 +85,7 @@ def _contrast(head: HeadMap, rng: np.random.Generator, odds: Odds) -> Volume:
 
 
 def longer(head: HeadMap, rng: np.random.Generator) -> HeadMap:
-    """Draw a neck: the lowest slice of a scan again and again, narrower, shifted and without brain."""
+    """Draw a neck: the lowest slice again and again, narrower, shifted and without brain."""
     lowest = int(np.flatnonzero((head.labels > 0).any(axis=(0, 1)))[0]) + 1
     near = ndimage.distance_transform_edt(
         head.brain[..., lowest], return_distances=False, return_indices=True
@@ -96,9 +104,13 @@ def longer(head: HeadMap, rng: np.random.Generator) -> HeadMap:
         grow = 1 + shrink * below
         fade = min(1.0, below / 6)
         at = [
-            (rows - size[0] / 2) * grow + size[0] / 2 + drift[0] * below
+            (rows - size[0] / 2) * grow
+            + size[0] / 2
+            + drift[0] * below
             + fade * strength * bend[0][..., z],
-            (columns - size[1] / 2) * grow + size[1] / 2 + drift[1] * below
+            (columns - size[1] / 2) * grow
+            + size[1] / 2
+            + drift[1] * below
             + fade * strength * bend[1][..., z],
         ]
         for plane, its in zip(out, base, strict=True):
@@ -122,7 +134,7 @@ def _places(
     if rng.random() < odds.turned:
         quarter = Rotation.from_euler("xyz", 90 * rng.integers(0, 4, 3), degrees=True).as_matrix()
         turn = quarter @ turn
-    matrix = turn @ np.diag(np.exp(rng.normal(0, 0.08, 3)) * np.exp(rng.normal(0, 0.06)))
+    matrix = turn @ np.diag(np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.06)))
     matrix += rng.normal(0, 0.04, (3, 3))
     matrix[:, 0] *= rng.choice([-1, 1])
     grid = np.meshgrid(
@@ -133,7 +145,7 @@ def _places(
     places = np.empty((3, *SHAPE), np.float32)
     for i in range(3):
         straight = sum(matrix[i, j] * grid[j] for j in range(3)) - shift[i]
-        bend = rng.uniform(0, 5) * _smooth(SHAPE, rng, 5) + rng.uniform(0, 2) * _smooth(
+        bend = rng.uniform(0, 4) * _smooth(SHAPE, rng, 5) + rng.uniform(0, 2) * _smooth(
             SHAPE, rng, 12
         )
         places[i] = (straight + bend) / STEP_MM + middle[i]
@@ -141,7 +153,7 @@ def _places(
 
 
 def _scanned(image: Volume, rng: np.random.Generator, odds: Odds) -> Volume:
-    """Add a bias field, slices of some thickness, noise, a tone curve and a field of view."""
+    """Add a bias field, slices of some thickness, noise and a tone curve."""
     image = image * np.exp(rng.uniform(0, 0.4) * _smooth(SHAPE, rng, 4))
     if rng.random() < odds.thick:
         axis = int(rng.choice([2, 2, 2, 1, 0]))
@@ -154,14 +166,12 @@ def _scanned(image: Volume, rng: np.random.Generator, odds: Odds) -> Volume:
         sigma * rng.standard_normal(SHAPE, np.float32),
     )
     image = np.maximum(image, 0) ** np.exp(rng.normal(0, 0.3))
-    if rng.random() < odds.cropped:
-        image = _cropped(image, rng)
     return np.asarray(image, np.float32)
 
 
-def _cropped(image: Volume, rng: np.random.Generator) -> Volume:
-    """Leave out what lies beyond a field of view; the neck most often."""
-    image = image.copy()
+def _outside(rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Draw what lies beyond a field of view; the neck most often."""
+    outside = np.zeros(SHAPE, dtype=bool)
     for axis, low, most in (
         (2, True, 0.35),
         (2, False, 0.12),
@@ -171,11 +181,11 @@ def _cropped(image: Volume, rng: np.random.Generator) -> Volume:
         (0, False, 0.1),
     ):
         if rng.random() < (0.8 if (axis, low) == (2, True) else 0.2):
-            n = int(rng.uniform(0, most) * image.shape[axis])
+            n = int(rng.uniform(0, most) * SHAPE[axis])
             part = [slice(None)] * 3
-            part[axis] = slice(0, n) if low else slice(image.shape[axis] - n, None)
-            image[tuple(part)] = 0
-    return image
+            part[axis] = slice(0, n) if low else slice(SHAPE[axis] - n, None)
+            outside[tuple(part)] = True
+    return outside
 
 
 def _thick(image: Volume, axis: int, slices: float) -> Volume:

@@ -1,1 +1,1 @@
-"""Where the brain is in a whole head: atlas heads with known brains, carried to it."""
+"""Where the brain is in a whole head: a small network trained on random contrasts."""

@@ -8,14 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from medtrans.brain.grid import Coarse, coarsen, refine
-from medtrans.brain.network import DIVISIBLE, GRID_MM, scaled, trained_network
+from medtrans.brain.network import BRAIN_AT, FRAME, GRID_MM, scaled, trained_network
 from medtrans.errors import FileError
 from medtrans.system.workers import map_on_single_threads
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
+_LOOKS = 3
+_CAP_MM, _DEPTH_MM = 120.0, 72.0  # below the crown: the upper head, and the middle of the brain
 _LITRES = (0.9, 2.0)  # of an adult's brain
 _STRAY = 0.1  # of the brain: what else was taken for brain
 _SOLID = 0.8  # of the ellipsoid with the same moments; a brain fills 0.9 of it
@@ -77,20 +80,49 @@ def find_brain(voxels: Voxels, affine: npt.NDArray[np.float64]) -> tuple[Mask, B
 
 
 def brain_share(coarse: Coarse) -> Voxels:
-    """Return how much of each voxel (X, Y, Z) is brain, 0 to 1; the same on any CPU's threads."""
-    spare = [-n % DIVISIBLE for n in coarse.voxels.shape]
-    padded = np.pad(scaled(coarse.voxels), [(n // 2, n - n // 2) for n in spare])
-    kept = tuple(
-        slice(n // 2, n // 2 + size) for n, size in zip(spare, coarse.voxels.shape, strict=True)
-    )
+    """Return how much of each voxel (X, Y, Z) is brain, 0 to 1; the same on any CPU's threads.
+
+    The network has learnt where in its frame a brain lies: a first look is centred by the crown,
+    the second by what the first one found.
+    """
+    image = scaled(coarse.voxels)
+    share = _look(image, _below_crown(image))
+    for _ in range(_LOOKS - 1):
+        inside = _largest(share > 0.5)
+        if inside.any():
+            share = _look(image, np.argwhere(inside).mean(axis=0))
+    return share
+
+
+def _look(image: Voxels, middle: npt.NDArray[np.float64]) -> Voxels:
+    """Ask the network about an image (X, Y, Z) and its mirror image, with `middle` where it was
+    in training; 0 beyond its frame."""
+    frame = np.zeros(FRAME, np.float32)
+    start = np.rint(middle - BRAIN_AT).astype(int)  # of the frame, in the image
+    low, high = np.maximum(start, 0), np.minimum(start + FRAME, image.shape)
+    here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    there = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    frame[there] = image[here]
+    shown = torch.from_numpy(frame)[None, None]
 
     def call(x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return trained_network()[0](x).sigmoid()[0, 0]
+            logits: torch.Tensor = trained_network()[0](x)
+            return logits.sigmoid()[0, 0]
 
-    image = torch.from_numpy(padded)[None, None]
-    share: Voxels = map_on_single_threads(call, [image], 1)[0].numpy()[kept]
+    one, other = map_on_single_threads(call, [shown, shown.flip(2)], 1)
+    share = np.zeros(image.shape, np.float32)
+    share[here] = ((one + other.flip(0)) / 2).numpy()[there]
     return share
+
+
+def _below_crown(image: Voxels) -> npt.NDArray[np.float64]:
+    """Guess where the middle of the brain is: voxels below the top of the head, in its middle."""
+    points = np.argwhere(image > threshold_otsu(image) / 2)
+    top = np.percentile(points[:, 2], 99.9)
+    cap = points[points[:, 2] > top - _CAP_MM / GRID_MM]
+    middle = (cap.min(axis=0) + cap.max(axis=0)) / 2
+    return np.array([middle[0], middle[1], top - _DEPTH_MM / GRID_MM])
 
 
 def _require_certain(share: Voxels, inside: Mask, coarse: Coarse) -> None:

@@ -18,7 +18,8 @@ from torch.nn import functional
 from medtrans.volumes.voxels import Voxels
 
 GRID_MM = 3.0
-DIVISIBLE = 16  # voxels: a fold by two, and three halvings
+FRAME = (64, 80, 80)  # voxels that it sees; divisible by 16: a fold by two, and three halvings
+BRAIN_AT = (31.5, 37.5, 45.5)  # voxels: about where in the frame brains lay in training
 WEIGHTS = Path(__file__).with_name("brain_finder.safetensors")
 _WIDTHS = (32, 32, 48, 48)
 _RANGE = (0.5, 99.5)  # percentiles of what is not the darkest value, scaled to [0, 1]
@@ -27,7 +28,7 @@ _RANGE = (0.5, 99.5)  # percentiles of what is not the darkest value, scaled to 
 class BrainNet(nn.Module):
     """Logits of brain.
 
-    Input and output have the shape (N, 1, X, Y, Z), RAS, sizes divisible by `DIVISIBLE`.
+    Input and output have the shape (N, 1, X, Y, Z), RAS, sizes divisible by 16.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,13 @@ class BrainNet(nn.Module):
         self.enter = nn.Conv3d(8, first, 3, padding=1)
         self.first = _Block(first)
         self.down = nn.ModuleList()
+        self.narrow = nn.ModuleList()
         self.up = nn.ModuleList()
         before = first
         for width in deeper:
             self.down.append(nn.Sequential(nn.Conv3d(before, width, 2, stride=2), _Block(width)))
-            self.up.append(nn.Sequential(nn.Conv3d(width, before, 1), _Block(before)))
+            self.narrow.append(nn.Conv3d(width, before, 1))
+            self.up.append(_Block(before))
             before = width
         self.leave = nn.Conv3d(first, 8, 3, padding=1)
 
@@ -51,22 +54,28 @@ class BrainNet(nn.Module):
         for down in self.down:
             passed.append(level)
             level = down(level)
-        for (narrow, block), finer in zip(map(tuple, reversed(self.up)), reversed(passed), strict=True):
-            level = block(functional.interpolate(narrow(level), scale_factor=2) + finer)
+        for narrow, block in zip(reversed(self.narrow), reversed(self.up), strict=True):
+            wider = functional.interpolate(narrow(level), scale_factor=2)
+            level = block(wider + passed.pop())
         return _unfold(self.leave(level))
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions beside a shortcut.
+
+    Each voxel is normalised by itself: statistics of the volume would change with how much air and
+    neck it shows, and the brain's outline with them.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.LayerNorm(width)
         self.one = nn.Conv3d(width, width, 3, padding=1)
         self.two = nn.Conv3d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner: Tensor = self.two(functional.leaky_relu(self.one(self.norm(x)), 0.1))
+        level = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        inner: Tensor = self.two(functional.leaky_relu(self.one(level), 0.1))
         return x + inner
 
 

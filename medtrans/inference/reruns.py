@@ -13,7 +13,7 @@ from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256", LOOK_ENTRY, "BrainLitres", "BrainFinderSHA256",
+    "FilesSHA256", LOOK_ENTRY, "BrainLitres", "BrainDoubt", "BrainFinderSHA256",
 ))  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.model_space import to_input_space, to_model_space
 from medtrans.preprocessing.slices import plan_slices
-from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask
 
 __all__ = ["Plan", "Prepared", "Translation", "prepare", "restore"]
@@ -59,9 +58,7 @@ def prepare(
     space = whole.cropped(axes, recipe.volume.divisible)
     passes = tuple(plan_passes(space.image, plans, settings.flips))
     source = volume.meta.get("source")
-    plan = Plan(
-        task, steps, passes, space.placement, region.support, source, warnings, look, brain
-    )
+    plan = Plan(task, steps, passes, space.placement, region.support, source, warnings, look, brain)
     return Prepared(space.image, plan)
 
 

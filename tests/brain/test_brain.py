@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_fill_holes
 
-from medtrans.brain import atlas, finder
-from medtrans.brain.grid import coarsen, refine
+from medtrans.brain import finder, network
+from medtrans.brain.grid import Coarse, coarsen, refine
 from medtrans.errors import FileError
+from medtrans.phantom.heads import ScanProtocol, make_subject
 from medtrans.volumes.files import load
 from tests import helpers
 
@@ -39,77 +41,102 @@ def test_a_shape_comes_back_from_the_coarse_grid(spacing: tuple[float, ...]) -> 
     assert coarse.voxels[coarse.seen].max() > 90
 
 
-def head_of(*, radius: float = 66.0, seen_above: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a ball of 85 mm in 4 mm voxels; what is below `seen_above` is not in the volume."""
+def head_of() -> tuple[np.ndarray, np.ndarray]:
+    """Draw a ball of 85 mm in 4 mm voxels."""
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = [-100, -100, -100]
-    voxels = ball((50, 50, 50), affine, (0, 0, 0), 85).astype(np.float32)
-    affine[2, 3] += 4 * seen_above
-    return voxels[..., seen_above:], affine
+    return ball((50, 50, 50), affine, (0, 0, 0), 85).astype(np.float32), affine
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, *balls: tuple[tuple[float, ...], float]) -> None:
-    """Let the atlas heads say one ball each."""
-    turns = cycle(balls)
+def answer(
+    monkeypatch: pytest.MonkeyPatch, *balls: tuple[tuple[float, ...], float], unclear: float = 1.0
+) -> None:
+    """Let the network say balls, and `unclear` instead of 1 in them."""
 
-    def carried(head: object, *_: object) -> np.ndarray:
-        centre, radius = next(turns)
-        return ball(head.voxels.shape, head.affine, centre, radius).astype(np.float32)  # type: ignore[attr-defined]
+    def said(coarse: Coarse) -> np.ndarray:
+        parts = [ball(coarse.voxels.shape, coarse.affine, *one) for one in balls]
+        return np.float32(unclear) * np.any(parts, axis=0)
 
-    monkeypatch.setattr(finder, "carry_brain", carried)
+    monkeypatch.setattr(finder, "brain_share", said)
 
 
-def test_what_the_heads_agree_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch, ((0, 0, 20), 67), ((0, 0, 22), 67))
+def test_what_the_network_says_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, ((0, 0, 10), 67), ((0, 0, -80), 8))
     voxels, affine = head_of()
-    mask, brain = finder.find_brain(voxels, affine, "t1")
-    expected = ball(voxels.shape, affine, (0, 0, 21), 67)
-    assert 2 * (mask & expected).sum() / (mask.sum() + expected.sum()) > 0.97
-    assert brain.litres == pytest.approx(mask.sum() * 64e-6)
-    assert 0.9 < brain.agreement < 1
-    assert brain.entries["BrainAtlasSHA256"] == atlas.sha256()
+    mask, brain = finder.find_brain(voxels, affine)
+    inside = ball(mask.shape, affine, (0, 0, 10), 67)
+    assert 2 * (mask & inside).sum() / (mask.sum() + inside.sum()) > 0.98
+    assert not mask[..., :10].any()  # the smaller part is none of the brain
+    assert brain.litres == pytest.approx(mask.sum() * 4**3 / 1e6)
+    assert brain.entries["BrainFinderSHA256"] == network.trained_network()[1]
+    assert brain.entries["BrainDoubt"] == 0
+
+
+def test_a_hole_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hollow(coarse: Coarse) -> np.ndarray:
+        parts = [ball(coarse.voxels.shape, coarse.affine, (0, 0, 0), r) for r in (67, 12)]
+        return (parts[0] & ~parts[1]).astype(np.float32)
+
+    monkeypatch.setattr(finder, "brain_share", hollow)
+    assert finder.find_brain(*head_of())[0][25, 25, 25]
 
 
 @pytest.mark.parametrize(
-    ("balls", "cut", "said"),
+    ("balls", "unclear", "said"),
     [
-        ((((0, 0, 0), 30), ((0, 0, 0), 30)), 0, "0.11 litres"),
-        ((((0, 0, 0), 80), ((0, 0, 0), 80)), 0, r"2\.15 litres"),
-        ((((0, 0, 9), 68), ((0, 0, -9), 68)), 0, "not clear where the brain is"),
-        ((((0, 0, 0), 66), ((0, 0, 0), 66)), 20, "outside the field of view"),
+        ([], 1.0, "no brain was found"),
+        ([((0, 0, 0), 50)], 1.0, r"0\.5\d litres"),
+        ([((0, 0, 0), 80)], 1.0, r"2\.1\d litres"),
+        ([((0, 0, 25), 62), ((0, 0, -75), 30)], 1.0, "more than one part"),
+        ([((0, 0, 44), 54), ((0, 0, -44), 54)], 1.0, "not have the shape"),
+        ([((0, 0, 0), 66)], 0.8, "not clear where the brain ends"),
     ],
 )
 def test_what_is_not_certain_is_refused(
     monkeypatch: pytest.MonkeyPatch,
-    balls: tuple[tuple[tuple[float, ...], float], ...],
-    cut: int,
+    balls: list[tuple[tuple[float, ...], float]],
+    unclear: float,
     said: str,
 ) -> None:
-    answer(monkeypatch, *balls)
+    answer(monkeypatch, *balls, unclear=unclear)
     with pytest.raises(FileError, match=f"{said}.*--brain MASK.*--brain none"):
-        finder.find_brain(*head_of(seen_above=cut), "t1")
+        finder.find_brain(*head_of())
 
 
-def test_a_registration_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise RuntimeError("ITK ERROR")
-
-    monkeypatch.setattr(finder, "carry_brain", fails)
-    with pytest.raises(FileError, match="nothing like a head"):
-        finder.find_brain(*head_of(), "t1")
-
-
-def test_the_shipped_heads() -> None:
-    one, two = atlas.heads()
-    assert list(one.images) == ["t1", "t2", "flair"]
-    assert one.shown_in("flair") == "flair"
-    assert one.shown_in("t1c") == "t1"
-    litres = [float(head.brain.sum()) * STEP_MM**3 / 1e6 for head in (one, two)]
-    assert litres == pytest.approx([1.44, 1.52], abs=0.02)  # as the data set has them
+@pytest.mark.parametrize("contrast", ["t1", "flair"])
+def test_the_brain_of_a_phantom_is_found(contrast: str) -> None:
+    head = make_subject(3, 0, ScanProtocol(contrasts=(contrast,)))
+    brain = make_subject(3, 0, ScanProtocol(contrasts=(contrast,), skull_stripped=True))
+    inside = binary_fill_holes(brain.images[contrast] > 0)
+    mask, _ = finder.find_brain(head.images[contrast], head.affine)
+    assert 2 * (mask & inside).sum() / (mask.sum() + inside.sum()) > 0.9
 
 
-def test_a_real_brain_is_found(shared_data: Path) -> None:
-    image = load(shared_data / "raw_brain" / "openms-long-01" / "t1.nii.gz", None, None)
-    mask, brain = finder.find_brain(image.voxels, image.affine, "t1")
+def test_noise_has_no_brain() -> None:
+    noise = np.random.default_rng(0).standard_normal((50, 55, 50)).astype(np.float32)
+    with pytest.raises(FileError, match="--brain MASK"):
+        finder.find_brain(noise, np.diag([4.0, 4.0, 4.0, 1.0]))
+
+
+def test_a_mirrored_head_has_the_mirrored_brain() -> None:
+    head = make_subject(3, 0, ScanProtocol(contrasts=("t1",)))
+    coarse = coarsen(head.images["t1"], head.affine, STEP_MM)
+    mirrored = replace(coarse, voxels=coarse.voxels[::-1].copy())
+    assert coarse.voxels.shape[0] % 2 == 0  # the padding is the same on both sides
+    there, back = finder.brain_share(coarse), finder.brain_share(mirrored)[::-1]
+    assert np.abs(there - back).max() < 1e-4
+
+
+@pytest.mark.parametrize("contrast", ["t1", "flair"])
+def test_a_real_brain_is_found(shared_data: Path, contrast: str) -> None:
+    image = load(shared_data / "raw_brain" / "openms-long-01" / f"{contrast}.nii.gz", None, None)
+    mask, brain = finder.find_brain(image.voxels, image.affine)
     assert brain.litres == pytest.approx(1.31, rel=0.07)  # as the data set's mask has it
     assert mask.shape == image.voxels.shape
+
+
+def test_a_prostate_has_no_brain(shared_data: Path) -> None:
+    [series] = (shared_data / "dicom" / "prostatex-0000").glob("*t2tsetra*")
+    image = load(series, None, None)
+    with pytest.raises(FileError, match="--brain MASK"):
+        finder.find_brain(image.voxels, image.affine)

@@ -25,7 +25,11 @@ FOUND = Brain(1.234567, 0.95, "a" * 64)
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
     """Load a model of skull-stripped brains."""
-    model = helpers.save_model(tmp_path_factory.mktemp("m") / "m", helpers.tiny_pipeline())
+    return load_stripped(tmp_path_factory.mktemp("m") / "m", brains=True)
+
+
+def load_stripped(model: Path, *, brains: bool) -> Translator:
+    helpers.save_model(model, helpers.tiny_pipeline(volume={"brains": brains}))
     metadata = model / "configs" / "metadata.json"
     text = metadata.read_text()
     metadata.write_text(text.replace('"masked_background": false', '"masked_background": true'))
@@ -125,6 +129,16 @@ def test_a_label_map_is_refused(translator: Translator) -> None:
 @pytest.mark.usefixtures("no_search")
 def test_a_model_of_whole_heads_takes_them(identity_model: Path, head: Path) -> None:
     written = Translator.load(identity_model, "cpu").translate_file(head)
+    assert "BrainExtraction" not in sidecar(written.outputs[0])
+
+
+@pytest.mark.usefixtures("no_search")
+def test_a_model_of_other_stripped_things_has_nothing_looked_for(
+    tmp_path: Path, head: Path
+) -> None:
+    written = load_stripped(tmp_path / "m", brains=False).translate_file(head)
+    [warning] = written.translation.warnings
+    assert "as a whole head does" in warning
     assert "BrainExtraction" not in sidecar(written.outputs[0])
 
 
