@@ -22,7 +22,7 @@ _CAP_MM, _DEPTH_MM = 120.0, 72.0  # below the crown: the upper head, and the mid
 _LITRES = (0.9, 2.0)  # of an adult's brain
 _STRAY = 0.1  # of the brain: what else was taken for brain
 _SOLID = 0.8  # of the ellipsoid with the same moments; a brain fills 0.9 of it
-_DOUBTFUL = 0.25  # of the brain's voxels: neither clearly brain nor clearly not
+_DOUBTFUL = 0.5  # of the brain's voxels: neither clearly brain nor clearly not
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Brain:
     ----------
     litres : float
     doubt : float
-        Voxels of 3 mm that are neither clearly brain nor clearly not, over the brain's; its surface
-        alone makes about 0.1.
+        Voxels of 3 mm that are neither clearly brain nor clearly not, over the brain's; 0.2 to 0.45
+        of heads, 0.6 or more of what has no brain.
     weights_sha256 : str
         Of the network that found it.
     """
@@ -71,7 +71,7 @@ def find_brain(voxels: Voxels, affine: npt.NDArray[np.float64]) -> tuple[Mask, B
     coarse = coarsen(voxels, affine, GRID_MM)
     share = brain_share(coarse)
     inside = _largest(share > 0.5)
-    _require_certain(share, inside, coarse)
+    _require_certain(share, inside)
     kept = np.where(ndimage.binary_dilation(inside), share, 0)
     kept[ndimage.binary_fill_holes(inside) & ~inside] = 1
     mask = refine(kept, coarse, affine, voxels.shape)
@@ -95,8 +95,10 @@ def brain_share(coarse: Coarse) -> Voxels:
 
 
 def _look(image: Voxels, middle: npt.NDArray[np.float64]) -> Voxels:
-    """Ask the network about an image (X, Y, Z) and its mirror image, with `middle` where it was
-    in training; 0 beyond its frame."""
+    """Ask the network about a volume (X, Y, Z) and its mirror image; 0 beyond its frame.
+
+    `middle` is put where brains lay in training.
+    """
     frame = np.zeros(FRAME, np.float32)
     start = np.rint(middle - BRAIN_AT).astype(int)  # of the frame, in the image
     low, high = np.maximum(start, 0), np.minimum(start + FRAME, image.shape)
@@ -118,15 +120,15 @@ def _look(image: Voxels, middle: npt.NDArray[np.float64]) -> Voxels:
 
 def _below_crown(image: Voxels) -> npt.NDArray[np.float64]:
     """Guess where the middle of the brain is: voxels below the top of the head, in its middle."""
-    points = np.argwhere(image > threshold_otsu(image) / 2)
+    points = np.argwhere(image >= threshold_otsu(image.ravel()) / 2)
     top = np.percentile(points[:, 2], 99.9)
     cap = points[points[:, 2] > top - _CAP_MM / GRID_MM]
     middle = (cap.min(axis=0) + cap.max(axis=0)) / 2
     return np.array([middle[0], middle[1], top - _DEPTH_MM / GRID_MM])
 
 
-def _require_certain(share: Voxels, inside: Mask, coarse: Coarse) -> None:
-    """Refuse what is not shaped like one brain, was no clear decision, or is not seen whole."""
+def _require_certain(share: Voxels, inside: Mask) -> None:
+    """Refuse what is not shaped like one brain, or was no clear decision."""
     litres = int(inside.sum()) * GRID_MM**3 / 1e6
     lowest, highest = _LITRES
     if litres < lowest / 10:
@@ -142,8 +144,10 @@ def _require_certain(share: Voxels, inside: Mask, coarse: Coarse) -> None:
     else:
         return
     raise FileError(
-        f"The input is not skull-stripped, as the model expects, and {fault}. Give a mask of the "
-        "brain with --brain MASK; or translate the input as it is, with --brain none."
+        "The input is no stripped brain before a masked background, as the model expects, and "
+        f"{fault}. "
+        "Give a mask of the brain with --brain MASK; or translate the input as it is, with "
+        "--brain none."
     )
 
 

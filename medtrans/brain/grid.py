@@ -97,7 +97,7 @@ def _box_mm(
     voxels: Voxels, affine: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the corners, in mm, of a box around all that is brighter than air."""
-    shown = voxels > threshold_otsu(voxels)
+    shown = voxels > threshold_otsu(voxels.ravel())
     ends = [np.flatnonzero(shown.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     corners = np.stack(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
     world = affine[:3, :3] @ corners + affine[:3, 3:]
