@@ -360,6 +360,42 @@ def noise_level(
 
 
 @app.command()
+def align(
+    manifest: Annotated[
+        Path, typer.Option(help="CSV with the columns subject,contrast,path[,split,session,mask].")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the volumes, pictures and the new manifest.csv.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="Only this task's source and target, as t1-to-t2.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Contrast whose grid the others get; default: the task's target, else the last "
+            "of t1, t1c, t2, flair, pd, mr, ct that most sessions have."
+        ),
+    ] = None,
+    n4: Annotated[
+        bool, typer.Option("--n4", help="Also take the coils' bias field out of MR volumes.")
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option(help="Pairs with a lower similarity are marked, and not trained on.")
+    ] = 0.015,
+    json: Json = False,
+) -> None:
+    """Register the volumes of each subject rigidly, and bring them onto one voxel grid."""
+    from medtrans.cli.align import AlignRequest, align_manifest
+    from medtrans.config.terms import Task
+
+    parsed = None if task is None else Task.parse(task)
+    result = align_manifest(AlignRequest(manifest, out, parsed, to, n4, threshold))
+    Output(json).result(result)
+    raise typer.Exit(result["exit_code"])
+
+
+@app.command()
 def evaluate(
     manifest: Annotated[
         Path | None,

@@ -16,6 +16,7 @@ from medtrans.evaluate.scores import score_regions
 from medtrans.evaluate.table import OnCase, Row, rows_of, silent, table_of
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
+from medtrans.system.progress import say
 from medtrans.volumes.voxels import Voxels
 
 
@@ -52,6 +53,8 @@ def evaluate_model(
     pipeline = translator.package.pipeline
     task = translator.package.task(all_settings[0].task if all_settings else None)
     pairs = manifest.require_pairs(*task, split)
+    if left_out := manifest.left_out(*task, split):
+        say(left_out)
     _require_masks(manifest, pairs)
     train = manifest.pairs(*task, "train")
     curve = fit_tone_curve(read_cases(train), task, pipeline) if train else None
