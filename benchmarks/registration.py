@@ -49,9 +49,9 @@ def main() -> None:
         found = register(case.fixed, case.moving._replace(affine=true @ case.moving.affine))
         unmoved = register(case.fixed, case.moving)
         cells = [
-            "%.1f, %.1f" % difference(true, np.eye(4), case.fixed),
-            "%.2f, %.2f" % difference(found, true, case.fixed),
-            "%.2f, %.2f" % difference(found, true @ unmoved, case.fixed),
+            "{:.1f}, {:.1f}".format(*difference(true, np.eye(4), case.fixed)),
+            "{:.2f}, {:.2f}".format(*difference(found, true, case.fixed)),
+            "{:.2f}, {:.2f}".format(*difference(found, true @ unmoved, case.fixed)),
         ]
         print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
 
@@ -66,7 +66,7 @@ def phantoms() -> Iterator[Case]:
 
 
 def real(manifest: Path, splits: list[str]) -> Iterator[Case]:
-    """The subjects of a manifest."""
+    """Read the subjects of a manifest."""
     listed = Manifest.read(manifest)
     for split in splits:
         for subject in listed.subjects(split):

@@ -1,8 +1,8 @@
 """The manifest: a CSV that lists volumes, read into a checked table.
 
-Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256, mask, unpaired``;
-any other column is kept and ignored. Paths are relative to the CSV. Every problem of a file is reported
-at once, each with its row as a spreadsheet numbers it (the header is row 1).
+Columns are ``subject, contrast, path`` and, optionally, ``split, session, sha256, mask`` and
+``unpaired``; any other column is kept and ignored. Paths are relative to the CSV. Every problem of
+a file is reported at once, each with its row as a spreadsheet numbers it (the header is row 1).
 """
 
 from __future__ import annotations

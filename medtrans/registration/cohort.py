@@ -13,8 +13,10 @@ import numpy as np
 from medtrans.config.terms import CONTRASTS, Contrast, Task
 from medtrans.data.manifest import Entry, Manifest, write_manifest
 from medtrans.errors import FileError, ManifestError, OutputError
-from medtrans.registration.align import Aligned, Subject, align, corrected, picture_of
+from medtrans.registration.align import align, corrected
+from medtrans.registration.records import Aligned, picture_of
 from medtrans.registration.similarity import LEAST_GAIN
+from medtrans.registration.subject import Subject
 from medtrans.system.atomic import make_folder
 from medtrans.system.locks import only_one_in
 from medtrans.volumes.marks import require_marked
@@ -90,7 +92,7 @@ def planned(
     sessions = {(e.subject, e.session) for e in entries if e.contrast == onto}
     if not any((e.subject, e.session) in sessions for e in entries if e.contrast in moving):
         raise ManifestError(
-            f"{manifest.path} has no volume of another contrast to bring onto the grid of a {onto}: "
+            f"{manifest.path} has no volume of another contrast to bring onto a {onto}'s grid: "
             f"found {manifest.summary()}. Choose another contrast with --to."
         )
     return Alignment(manifest, out, onto, moving)
@@ -145,7 +147,9 @@ class _Outcome(NamedTuple):
 def _sessions(plan: Alignment) -> dict[Entry, list[Entry]]:
     """List what is moved, by the volume whose grid it gets."""
     entries = plan.manifest.entries()
-    groups = {(e.subject, e.session): (e, list[Entry]()) for e in entries if e.contrast == plan.onto}
+    groups = {
+        (e.subject, e.session): (e, list[Entry]()) for e in entries if e.contrast == plan.onto
+    }
     for entry in entries:
         if entry.contrast in plan.moving and (entry.subject, entry.session) in groups:
             groups[entry.subject, entry.session][1].append(entry)
@@ -217,7 +221,13 @@ def _rows(plan: Alignment, written: Mapping[Path, Row]) -> list[Row]:
         row["path"] = _relative(path, plan.out)
         if row.get("mask"):
             row["mask"] = _relative(Path(row["mask"]), plan.out)
-        changed = {"unpaired": "", **row, "aligned": "no", "similarity": "", **written.get(path, {})}
+        changed = {
+            "unpaired": "",
+            **row,
+            "aligned": "no",
+            "similarity": "",
+            **written.get(path, {}),
+        }
         if "sha256" not in row:
             changed.pop("sha256", None)
         rows.append(changed)

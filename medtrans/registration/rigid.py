@@ -22,10 +22,13 @@ from medtrans.volumes import geometry
 from medtrans.volumes.geometry import Affine, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
-FINE_MM = (6.0, 3.0, 1.5)
+FINE_MM = (6.0, 3.0, 1.5, 1.0)
 COARSE_MM = (6.0, 3.0)  # finds displacements of a millimetre, in a third of the time
 
-_AROUND_MM = 10.0  # around the patient is compared, too: an edge needs both its sides
+# At coarse levels what is around the patient is compared, too, since an edge needs both its sides
+# to draw images together. At fine ones it misleads: the fluid at a T1's rim is as dark as what
+# surrounds it.
+_AROUND_MM, _COARSE_MM = 10.0, 3.0
 _BLUR = 0.4  # sigma over the spacing of a level
 _BINS = 32
 _SAMPLES = 60_000  # voxels compared at a level
@@ -107,7 +110,8 @@ class _Level(NamedTuple):
 def _level(fixed: Placed, moving: Placed, level_mm: float) -> _Level:
     smooth = _smoothed(fixed, level_mm)
     grid = _grid_over(smooth, level_mm)
-    around = dilate(fixed.region, _AROUND_MM, spacing_mm(fixed.affine))
+    reach = _AROUND_MM if level_mm >= _COARSE_MM else 0.0
+    around = dilate(fixed.region, reach, spacing_mm(fixed.affine))
     mask = SimpleITK.Resample(
         _image(around.astype(np.uint8), fixed.affine), grid, SimpleITK.Transform(),
         SimpleITK.sitkNearestNeighbor,
