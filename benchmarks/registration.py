@@ -2,7 +2,7 @@
 
 python -m benchmarks.registration MANIFEST [--splits val,test] prints it for phantoms and for the
 volumes of a manifest whose contrasts lie on one grid. Each volume is moved by its affine, so that
-no voxel changes; "thick" averages slabs of about 3 and 4 mm first, along different axes.
+no voxel changes; "thick" averages slabs of 3 and 4 voxels first, along different axes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from medtrans.phantom.heads import ScanProtocol, make_subject
 from medtrans.registration.placed import Placed
 from medtrans.registration.rigid import register
 from medtrans.volumes import read_volume
-from medtrans.volumes.geometry import Affine, spacing_mm
+from medtrans.volumes.geometry import Affine
 
 CONTRASTS = (("t2", "t1"), ("flair", "t1"))  # fixed, moving
 MOST_MM, MOST_DEG = 20.0, 15.0
-THICK_MM = (3.0, 4.0)  # of the fixed and the moving image
+THICK = (3, 4)  # voxels of a slab, of the fixed and the moving image
 
 
 class Case(NamedTuple):
@@ -82,13 +82,12 @@ def cases(name: str, placed: dict[str, Placed]) -> Iterator[Case]:
     """Both pairs of contrasts, thin and thick."""
     for fixed, moving in CONTRASTS:
         yield Case(f"{name}, {moving} to {fixed}", placed[fixed], placed[moving])
-    thick = slabs(placed["t2"], 1, THICK_MM[0]), slabs(placed["t1"], 2, THICK_MM[1])
+    thick = slabs(placed["t2"], 1, THICK[0]), slabs(placed["t1"], 2, THICK[1])
     yield Case(f"{name}, t1 to t2, thick", *thick)
 
 
-def slabs(placed: Placed, axis: int, thickness_mm: float) -> Placed:
-    """Average slabs of about such a thickness along an axis."""
-    count = round(thickness_mm / float(spacing_mm(placed.affine)[axis]))
+def slabs(placed: Placed, axis: int, count: int) -> Placed:
+    """Average slabs of so many voxels along an axis."""
     kept = np.arange(placed.voxels.shape[axis] // count * count)
 
     def averaged(voxels: np.ndarray) -> np.ndarray:

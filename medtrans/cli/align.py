@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from medtrans.config.terms import CONTRASTS, Contrast, Task, nearest
+from medtrans.config.terms import CONTRASTS, Task, nearest
 from medtrans.data.manifest import Manifest
 from medtrans.errors import EXIT_DONE, EXIT_USER_CAN_FIX, UsageError
 from medtrans.registration.cohort import align_cohort, planned
@@ -38,7 +38,7 @@ class AlignRequest:
     threshold: float
 
 
-def align_manifest(request: AlignRequest) -> dict[str, object]:
+def align_manifest(request: AlignRequest) -> dict[str, Any]:
     """Align the pairs of a manifest; raises `MedtransError`."""
     to = request.to
     if to is not None and to not in CONTRASTS:
@@ -47,7 +47,7 @@ def align_manifest(request: AlignRequest) -> dict[str, object]:
             f"{', '.join(CONTRASTS)}."
         )
     listed = Manifest.read(request.manifest)
-    plan = planned(listed, request.out, request.task, cast("Contrast | None", to))
+    plan = planned(listed, request.out, request.task, to)
     plan = replace(plan, n4=request.n4, least_gain=request.threshold)
     with track("aligning") as update:
         report = align_cohort(plan, update)

@@ -103,7 +103,7 @@ def corrected(subject: Subject, folder: Path) -> Aligned:
     earlier = earlier_result(subject.entry, target, key)
     if earlier is not None:
         return earlier
-    record = {
+    record: dict[str, object] = {
         "Resampled": False,
         "BiasFieldCorrected": True,
         "Contrast": subject.entry.contrast,

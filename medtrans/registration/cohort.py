@@ -157,7 +157,7 @@ def _sessions(plan: Alignment) -> dict[Entry, list[Entry]]:
 
 
 def _one(entry: Entry, onto: Subject, plan: Alignment) -> _Outcome:
-    row = {"subject": entry.subject, "session": entry.session or None}
+    row: Row = {"subject": entry.subject, "session": entry.session or None}
     row |= {"contrast": entry.contrast, "onto": plan.onto}
     folder = _folder(plan, entry)
     try:

@@ -73,4 +73,4 @@ class Placed(NamedTuple):
         at = (places @ np.linalg.inv(self.affine).T)[:, :3]
         inside = ((at >= -0.5) & (at <= np.array(self.voxels.shape) - 0.5)).all(axis=1)
         values = ndimage.map_coordinates(self.voxels, at[inside].T, order=1, mode="nearest")
-        return inside, values
+        return np.asarray(inside), np.asarray(values, dtype=np.float32)

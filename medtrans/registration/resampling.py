@@ -51,7 +51,7 @@ def resample(
     out = np.clip(out, voxels.min(), voxels.max()).astype(np.float32)
     if background is not None:
         out[~resample_mask(find_foreground(voxels), to_voxel, shape)] = outside
-    return out
+    return np.asarray(out, dtype=np.float32)
 
 
 def resample_mask(mask: Mask, to_voxel: Affine, shape: Sequence[int]) -> Mask:

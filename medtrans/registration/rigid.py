@@ -8,7 +8,8 @@ from a fixed seed: the same two images always give the same movement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +23,10 @@ from medtrans.volumes import geometry
 from medtrans.volumes.geometry import Affine, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
-FINE_MM = (6.0, 3.0, 1.5, 1.0)
+FINE_MM = (6.0, 3.0, 1.5)
 COARSE_MM = (6.0, 3.0)  # finds displacements of a millimetre, in a third of the time
 
-# At coarse levels what is around the patient is compared, too, since an edge needs both its sides
-# to draw images together. At fine ones it misleads: the fluid at a T1's rim is as dark as what
-# surrounds it.
-_AROUND_MM, _COARSE_MM = 10.0, 3.0
+_AROUND_MM = 10.0  # around the patient is compared, too: an edge needs both its sides
 _BLUR = 0.4  # sigma over the spacing of a level
 _BINS = 32
 _SAMPLES = 60_000  # voxels compared at a level
@@ -37,7 +35,7 @@ _LAST_STEP_MM, _ITERATIONS, _RELAXATION = 2e-3, 150, 0.6
 _FLAT = 1e-8  # a gradient below this ends a descent; its own default would end it at once
 _SEED = 1
 _FEWEST = 4  # voxels along an axis that the recursive Gaussian can smooth
-_N4_MM, _N4_ITERATIONS = 4.0, (50, 50, 30)
+_N4_MM, _N4_ITERATIONS = 6.0, (40, 40, 30)
 
 
 def register(fixed: Placed, moving: Placed, levels_mm: Sequence[float] = FINE_MM) -> Affine:
@@ -64,11 +62,12 @@ def register(fixed: Placed, moving: Placed, levels_mm: Sequence[float] = FINE_MM
         When a grid is sheared, or the images lie apart wherever the search begins.
     """
     transform = None
-    for level_mm in levels_mm:
-        level = _level(fixed, moving, level_mm)
-        if transform is None:
-            transform = _best_start(level, fixed, moving)
-        transform = _descend(level, transform, level_mm)
+    with _one_thread():
+        for level_mm in levels_mm:
+            level = _level(fixed, moving, level_mm)
+            if transform is None:
+                transform = _best_start(level, fixed, moving)
+            transform = _descend(level, transform, level_mm)
     assert transform is not None, "no level"
     return _matrix(transform)
 
@@ -92,11 +91,22 @@ def without_bias_field(voxels: Voxels, affine: Affine, region: Mask) -> Voxels:
     shrink = [max(1, int(_N4_MM / step)) for step in image.GetSpacing()]
     method = SimpleITK.N4BiasFieldCorrectionImageFilter()
     method.SetMaximumNumberOfIterations(_N4_ITERATIONS)
-    method.SetNumberOfThreads(1)
     mask = _image((region & (voxels > lowest)).astype(np.uint8), affine)
-    method.Execute(SimpleITK.Shrink(image, shrink), SimpleITK.Shrink(mask, shrink))
+    with _one_thread():
+        method.Execute(SimpleITK.Shrink(image, shrink), SimpleITK.Shrink(mask, shrink))
     field = SimpleITK.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
     return np.asarray((voxels - lowest) / np.exp(field) + lowest, dtype=np.float32)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let ITK use one thread: the order of its sums would follow from their number."""
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 class _Level(NamedTuple):
@@ -110,8 +120,7 @@ class _Level(NamedTuple):
 def _level(fixed: Placed, moving: Placed, level_mm: float) -> _Level:
     smooth = _smoothed(fixed, level_mm)
     grid = _grid_over(smooth, level_mm)
-    reach = _AROUND_MM if level_mm >= _COARSE_MM else 0.0
-    around = dilate(fixed.region, reach, spacing_mm(fixed.affine))
+    around = dilate(fixed.region, _AROUND_MM, spacing_mm(fixed.affine))
     mask = SimpleITK.Resample(
         _image(around.astype(np.uint8), fixed.affine), grid, SimpleITK.Transform(),
         SimpleITK.sitkNearestNeighbor,
@@ -127,7 +136,6 @@ def _method(level: _Level) -> SimpleITK.ImageRegistrationMethod:
     method.SetMetricAsMattesMutualInformation(_BINS)
     method.SetInterpolator(SimpleITK.sitkLinear)
     method.SetMetricFixedMask(level.mask)
-    method.SetNumberOfThreads(1)
     share = _SAMPLES / level.fixed.GetNumberOfPixels()
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)

@@ -90,7 +90,8 @@ def _places(fixed: Placed) -> Places:
 
 def _levels(values: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.intp]:
     low, high = window
-    return np.clip((values - low) / (high - low) * _BINS, 0, _BINS - 1).astype(np.intp)
+    scaled = (values - low) / (high - low) * _BINS
+    return np.asarray(np.clip(scaled, 0, _BINS - 1), dtype=np.intp)
 
 
 def _nmi(a: NDArray[np.intp], b: NDArray[np.intp]) -> float:

@@ -79,12 +79,12 @@ def survey(manifest: Manifest, tasks: Sequence[Task], update: Update) -> Survey:
         try:
             read = _read(entry)
             facts[entry.contrast][entry] = _facts(read)
-            found.warnings += [f"{entry.path}: {w}" for w in _oddities(read, entry, tasks)]
+            found.warnings.extend(f"{entry.path}: {w}" for w in _oddities(read, entry, tasks))
         except FileError as error:
             found.problems.append(str(error))
         update(done, total)
     for done, pair in enumerate(pairs, start=len(entries) + 1):
-        if all(e in facts[e.contrast] for e in pair):
+        if all(e in facts[e.contrast] for e in (pair.source, pair.target)):
             _look_at_pair(pair, found)
         update(done, total)
     for of_contrast in facts.values():
@@ -104,7 +104,7 @@ def outliers(facts: dict[Entry, Facts]) -> Iterable[str]:
         return
     masked = [f.masked for f in facts.values()]
     usually = sum(masked) * 2 >= len(masked)
-    spacing = np.median([f.spacing_mm for f in facts.values()], axis=0)
+    spacing = np.median([f.spacing_mm for f in facts.values()], axis=0).tolist()
     litres = float(np.median([f.litres for f in facts.values()]))
     median = float(np.median([f.median for f in facts.values()]))
     for entry, fact in facts.items():
