@@ -21,6 +21,7 @@ LAYERS = (
     "bundle",
     "training",
     "evaluate",
+    "registration",
     "report",
     "inference",
     "phantom",
