@@ -22,7 +22,7 @@ _CAP_MM, _DEPTH_MM = 120.0, 72.0  # below the crown: the upper head, and the mid
 _LITRES = (0.9, 2.0)  # of an adult's brain
 _STRAY = 0.1  # of the brain: what else was taken for brain
 _SOLID = 0.8  # of the ellipsoid with the same moments; a brain fills 0.9 of it
-_DOUBTFUL = 0.5  # of the brain's voxels: neither clearly brain nor clearly not
+_DOUBTFUL = 0.4  # of the brain's voxels: neither clearly brain nor clearly not
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Brain:
     ----------
     litres : float
     doubt : float
-        Voxels of 3 mm that are neither clearly brain nor clearly not, over the brain's; 0.2 to 0.45
-        of heads, 0.6 or more of what has no brain.
+        Voxels of 3 mm that are neither clearly brain nor clearly not, over the brain's; 0.2 to 0.35
+        of heads, 0.45 or more of what has no brain.
     weights_sha256 : str
         Of the network that found it.
     """
