@@ -157,7 +157,7 @@ def test_what_a_page_names_exists(path: Path) -> None:
         ("```\nmedtrans train \\\n  --pear 3\n```", ["2: train has no --pear"]),
         ("```\nls \\\n  a\nmedtrans demo --pear\n```", ["4: demo has no --pear"]),
         ("as `medtrans bundle\ncheck --pear` does", ["1: check has no --pear"]),
-        ("`medtrans align`", ["1: no command align"]),
+        ("`medtrans aline`", ["1: no command aline"]),
         ("`--pairs 0` and `--pear`", ["1: no command has --pear"]),
     ],
 )

@@ -16,8 +16,8 @@ import typer
 from typer.main import get_command
 
 from medtrans import __version__
-from medtrans.cli import crash
-from medtrans.cli.console import Output
+from medtrans.cli import crash, preparing
+from medtrans.cli.console import Device, Json, Output, Overwrite, Seed
 from medtrans.config.terms import DEFAULT_MODE, Axis, Kind, Mode
 from medtrans.errors import EXIT_OUR_FAULT, Interrupted, MedtransError, Terminated
 
@@ -35,16 +35,9 @@ app.add_typer(bundle_app, name="bundle")
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 TaskOption = Annotated[
     str | None,
     typer.Option(help="Task, as t1-to-t2; default: t1-to-t2, else the model's first."),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace files that medtrans did not write for this result."),
 ]
 Model = Annotated[str, typer.Option(help="A shipped model's name, or a model package's folder.")]
 
@@ -151,6 +144,17 @@ def translate(
             help="Volume above 0 in the whole head or brain; the rest is hidden from the model."
         ),
     ] = None,
+    brain: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|MASK",
+            help="auto: find the brain in a whole head, where the model knows stripped brains "
+            "alone; none: take the input as it is; a file: as --mask.",
+        ),
+    ] = "auto",
+    save_mask: Annotated[
+        Path | None, typer.Option(help="NIfTI file for the mask of what was translated.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[
@@ -209,8 +213,9 @@ def translate(
 ) -> None:
     """Translate volumes to another contrast, on the same voxel grid and in the same file format."""
     from medtrans import Settings
-    from medtrans.cli.translate import TranslateRequest, translate_files
+    from medtrans.cli.translate import TranslateRequest, choose_mask, translate_files
 
+    search, mask = choose_mask(brain, mask)
     settings = Settings(
         task=task,
         mode=cast(Mode, mode),  # `Settings` checks it
@@ -221,6 +226,7 @@ def translate(
         axes=cast("tuple[Axis, ...]", tuple(axes.split(",")) if axes else ()),
         flips=flips,
         seed=seed,
+        brain=search,
         batch_size=batch_size,
         strict=strict,
     )
@@ -235,6 +241,7 @@ def translate(
         settings=settings,
         mask=mask,
         uncertainty=uncertainty,
+        save_mask=save_mask,
         report=report,
         reference=reference,
         kind=output_kind,
@@ -324,56 +331,8 @@ def train(
         Output(json).result(result)
 
 
-@app.command("noise-level")
-def noise_level(
-    task: Annotated[str, typer.Option(help="Tasks, separated by commas, as t1-to-t2,t1-to-flair.")],
-    manifest: Annotated[
-        Path, typer.Option(help="CSV with the columns subject,contrast,path[,split].")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the table and the plot.")] = Path(
-        "noise-level"
-    ),
-    pipeline: Annotated[
-        str | None,
-        typer.Option(help="Recipe: a shipped one's name, or a TOML file; default: the task's."),
-    ] = None,
-    weight: Annotated[
-        float,
-        typer.Option("--lambda", help="Weight of A in the criterion, 0 to 1; B has the rest."),
-    ] = 0.5,
-    sweep: Annotated[
-        bool,
-        typer.Option(
-            "--sweep", help="Also train short models over a grid of sigma, and score them."
-        ),
-    ] = False,
-    iterations: Annotated[
-        int, typer.Option(help="With --sweep: training steps of each stage.")
-    ] = 300,
-    seed: Seed = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
-    """Choose sigma, the noise level of the residual stage, from the images of the train split.
-
-    The criterion J = lambda A + (1 - lambda) B is lowest at the chosen sigma. A is the distance
-    between noisy sources and noisy targets; B is that between noisy and clean sources.
-    """
-    from medtrans.cli.noise_level import NoiseLevelRequest, choose_noise_level
-    from medtrans.cli.recipe import RecipeRequest, parse_tasks
-
-    request = NoiseLevelRequest(
-        recipe=RecipeRequest(parse_tasks(task), pipeline),
-        manifest=manifest,
-        out=out,
-        weight=weight,
-        sweep_iterations=iterations if sweep else None,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
-    )
-    Output(json).result(choose_noise_level(request))
+for name, command in preparing.COMMANDS.items():
+    app.command(name)(command)
 
 
 @app.command()

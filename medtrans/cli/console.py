@@ -1,13 +1,23 @@
-"""What a command prints: for a person as lines, for a program as one JSON object."""
+"""What commands share: options, and printing as lines for a person or JSON for a program."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from medtrans.errors import MedtransError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files that medtrans did not write for this result."),
+]
 
 
 class Output:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medtrans.cli.crew import CrewRequest, shared_model
 from medtrans.cli.jobs import jobs_as_bids, read_checked
 from medtrans.cli.page import PageJob, PageRequest, check_page, check_pages, first_page, pages_of
-from medtrans.config.terms import Kind, Task
+from medtrans.config.terms import BRAIN_SEARCHES, BrainSearch, Kind, Task
 from medtrans.errors import EXIT_DONE, FaultError, MedtransError, UsageError
 from medtrans.inference.jobs import Job, ReadJob, jobs_from_inputs, jobs_from_manifest
 from medtrans.inference.settings import Settings
@@ -41,7 +41,7 @@ class TranslateRequest:
         A CSV of volumes, and the folder for what they become.
     model, device, precision : str
     settings : Settings
-    mask, uncertainty, report, reference : Path or None
+    mask, uncertainty, save_mask, report, reference : Path or None
         Further files of a single input; a reference goes with a report.
     kind, series, volume
         As in `Job`, for every input.
@@ -68,6 +68,7 @@ class TranslateRequest:
     settings: Settings
     mask: Path | None
     uncertainty: Path | None
+    save_mask: Path | None
     report: Path | None
     kind: Kind | None
     series: str | None
@@ -117,6 +118,7 @@ class TranslateRequest:
                 job,
                 mask=self.mask,
                 uncertainty=self.uncertainty,
+                save_mask=self.save_mask,
                 kind=self.kind or job.kind,
                 series=self.series,
                 volume=self.volume,
@@ -124,8 +126,10 @@ class TranslateRequest:
             )
             for job in self._listed(task)
         ]
-        if len(jobs) > 1 and (self.mask or self.uncertainty):
-            raise UsageError("--mask and --uncertainty take one input at a time.")
+        if len(jobs) > 1 and (self.mask or self.uncertainty or self.save_mask):
+            raise UsageError(
+                "--mask, --brain MASK, --save-mask and --uncertainty take one input at a time."
+            )
         if len(jobs) > 1 and self.page is not None:
             raise UsageError(
                 f"{self.report} is the page of one input. For {len(jobs)} inputs name a folder: "
@@ -139,6 +143,21 @@ class TranslateRequest:
         if self.bids:
             return jobs_as_bids(self.manifest, task, self.out_dir, overwrite=self.overwrite)
         return jobs_from_manifest(self.manifest, task.source, self.out_dir)
+
+
+def choose_mask(brain: str, mask: Path | None) -> tuple[BrainSearch, Path | None]:
+    """Tell what --brain and --mask ask for together: whether to search, and the user's own mask.
+
+    Raises
+    ------
+    UsageError
+        When both name a mask.
+    """
+    if brain in BRAIN_SEARCHES:
+        return brain, mask
+    if mask is not None:
+        raise UsageError("--mask and --brain both name a mask: give one of them.")
+    return "auto", Path(brain)
 
 
 def translate_files(request: TranslateRequest) -> dict[str, Any]:
@@ -183,6 +202,8 @@ def _translate(
         elif isinstance(result, Written):
             for warning in result.translation.warnings:
                 say(f"Warning: {_named(warning, job.path)}")
+            if (brain := result.translation.brain) is not None:
+                say(_named(f"a whole head; its brain was found, {brain.litres:.2f} l", job.path))
 
     with pages_of(request.pages, jobs, translator, settings) as add_page:
         if helped:
@@ -239,9 +260,11 @@ def _row(job: Job, result: Result) -> dict[str, Any]:
     row["output"] = str(result.outputs[0])
     if isinstance(result, Unchanged):
         return {**row, "result": "unchanged"}
+    brain = result.translation.brain
     return {
         **row,
         "result": "translated",
         "slices": result.translation.slices,
         "seconds": round(result.seconds, 2),
+        **({} if brain is None else {"brain_litres": round(brain.litres, 3)}),
     }

@@ -21,6 +21,7 @@ from medtrans.system.resources import shipped
 
 # What shapes a network or its use and was fixed before it became a key: what its absence means.
 _FORMERLY = {
+    "volume": {"brains": False},
     "noise": {"prediction": "eps", "sees_source": False},
     "network": {"head_features": 0},
     "sampling": {"noise_correlation": 0.0},

@@ -43,12 +43,14 @@ Correlation = Annotated[
 
 
 class VolumeConfig(StrictModel):
-    """The space of the networks: spacing of each RAS axis (0: the input's), and margins.
+    """What is in a volume, and the space of the networks: RAS spacing (0: the input's), margins.
 
     A result reaches beyond the source's foreground by `dilation_mm`, or by `masked_dilation_mm`
-    where software has masked the source's background out.
+    where software has masked the source's background out. Where `brains` and the training volumes
+    are skull-stripped, the brain of a whole head is found before it is translated.
     """
 
+    brains: bool
     spacing_mm: tuple[float, float, float]
     dilation_mm: NonNegativeFloat
     masked_dilation_mm: NonNegativeFloat

@@ -1,8 +1,8 @@
 """The manifest: a CSV that lists volumes, read into a checked table.
 
-Columns are ``subject, contrast, path`` and, optionally, ``split, session, series, sha256,
-mask``; any other column is kept and ignored. Paths are relative to the CSV. Every problem of a file
-is reported at once, each with its row as a spreadsheet numbers it (the header is row 1).
+Columns are ``subject, contrast, path`` and, optionally, ``split, session, series, sha256, mask,
+unpaired``; any other column is kept and ignored. Paths are relative to the CSV. Every problem of
+a file is reported at once, each with its row as a spreadsheet numbers it (the header is row 1).
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class Entry:
     """One volume of a manifest; `session` and `sha256` are "" where the manifest names none.
 
     `series` is the number or UID of a DICOM series, where the path holds several.
-    `mask` is a region of interest on the volume's grid, for `medtrans evaluate` alone: nothing
-    else reads it, or minds whether it is there.
+    `mask` is a region of interest on the volume's grid, for `medtrans evaluate` and `medtrans
+    align`: nothing else reads it, or minds whether it is there. `unpaired` says why the volume must
+    not be paired with another; "" where it may.
     """
 
     subject: str
@@ -51,6 +52,7 @@ class Entry:
     sha256: str = ""
     mask: Path | None = None
     series: str | None = None
+    unpaired: str = ""
 
     def verify(self) -> None:
         """Refuse a file with another hash than is stated; raises `UnreadableFileError`.
@@ -72,6 +74,11 @@ class Pair:
     def mask(self) -> Path | None:
         """The region of interest that the manifest names, beside the target or the source."""
         return self.target.mask or self.source.mask
+
+    @property
+    def objection(self) -> str:
+        """Why the two are not to be used as a pair; "" if they are."""
+        return self.source.unpaired or self.target.unpaired
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +169,8 @@ class Manifest:
     ) -> list[Pair]:
         """List source and target volumes of the same subject and session.
 
+        A volume that the manifest says must not be paired (`unpaired`) is in none of them.
+
         Parameters
         ----------
         source, target : str
@@ -178,14 +187,32 @@ class Manifest:
         UsageError
             An unknown contrast or split, or a negative limit.
         """
+        pairs = [pair for pair in self._all_pairs(source, target, split) if not pair.objection]
+        kept = chosen_subjects(pairs, limit, seed)
+        return [pair for pair in pairs if pair.source.subject in kept]
+
+    def left_out(self, source: str, target: str, split: str | None) -> str:
+        """Say which pairs are not used since the manifest says so (`unpaired`); "" if none.
+
+        Parameters and errors are those of `pairs`.
+        """
+        pairs = [pair for pair in self._all_pairs(source, target, split) if pair.objection]
+        if not pairs:
+            return ""
+        first = pairs[0]
+        where = "" if split is None else f" of split {split!r}"
+        return (
+            f"{len(pairs)} pair(s) of {source} and {target}{where} are left out, as the manifest's "
+            f"column unpaired says (subject {first.source.subject}: {first.objection})."
+        )
+
+    def _all_pairs(self, source: str, target: str, split: str | None) -> list[Pair]:
         targets = {(entry.subject, entry.session): entry for entry in self.entries(split, target)}
-        pairs = [
+        return [
             Pair(entry, targets[entry.subject, entry.session])
             for entry in self.entries(split, source)
             if (entry.subject, entry.session) in targets
         ]
-        kept = chosen_subjects(pairs, limit, seed)
-        return [pair for pair in pairs if pair.source.subject in kept]
 
     def require_pairs(
         self, source: str, target: str, split: str | None, limit: int | None = None, seed: int = 0
@@ -204,9 +231,20 @@ class Manifest:
             raise self._lacks(
                 f"pair of {source} and {target}",
                 split,
-                "A pair is both contrasts of one subject with the same session. ",
+                "A pair is both contrasts of one subject with the same session. "
+                + f"{self.left_out(source, target, split)} ".lstrip(),
             )
         return pairs
+
+    def require_masks(self, pairs: Iterable[Pair]) -> None:
+        """Refuse masks that are not there before hours are spent; raises `ManifestError`."""
+        masks = [pair.mask for pair in pairs if pair.mask is not None]
+        gone = [str(mask) for mask in masks if not mask.exists()]
+        if gone:
+            raise ManifestError(
+                f"{self.path} names masks that are not there: {', '.join(gone)}. Correct the paths "
+                "in its column mask, or leave them empty."
+            )
 
     def require_targets(self, contrast: str, split: str | None = "train") -> list[Entry]:
         """Do as `targets`, but refuse to find none.
@@ -329,6 +367,7 @@ def _entry(record: Mapping[Hashable, str]) -> Entry:
         digest,
         mask,
         record.get("series") or None,
+        record.get("unpaired", ""),
     )
 
 

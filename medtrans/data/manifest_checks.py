@@ -20,7 +20,7 @@ from medtrans.system.names import is_plain_name
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("subject", "contrast", "path")
-KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "series", "sha256", "mask")
+KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "session", "series", "sha256", "mask", "unpaired")
 
 Problem = tuple[int, str]
 

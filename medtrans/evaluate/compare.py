@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medtrans.config.terms import Task
-from medtrans.data.manifest import Manifest, Pair
-from medtrans.errors import ManifestError
+from medtrans.data.manifest import Manifest
 from medtrans.evaluate.baselines import (
     BASELINES,
     IDENTITY,
@@ -24,6 +23,7 @@ from medtrans.evaluate.scores import score_regions
 from medtrans.evaluate.table import OnCase, Row, rows_of, silent, table_of
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
+from medtrans.system.progress import say
 from medtrans.volumes.voxels import Voxels
 
 
@@ -63,7 +63,9 @@ def evaluate_model(
     pipeline = translator.package.pipeline
     task = translator.package.task(all_settings[0].task if all_settings else None)
     pairs = manifest.require_pairs(*task, split)
-    _require_masks(manifest, pairs)
+    if left_out := manifest.left_out(*task, split):
+        say(left_out)
+    manifest.require_masks(pairs)
     train = manifest.pairs(*task, "train")
     curve = fit_tone_curve(read_cases(train), task, pipeline) if train else None
     rows: list[Row] = []
@@ -82,16 +84,6 @@ def evaluate_model(
         rows += its_rows
         on_case(done, len(pairs))
     return Evaluation(table_of(rows), window_of(pipeline, task))
-
-
-def _require_masks(manifest: Manifest, pairs: list[Pair]) -> None:
-    """Refuse masks that are not there before hours are spent; raises `ManifestError`."""
-    gone = [str(pair.mask) for pair in pairs if pair.mask is not None and not pair.mask.exists()]
-    if gone:
-        raise ManifestError(
-            f"{manifest.path} names masks that are not there: {', '.join(gone)}. Correct the paths "
-            "in its column mask, or leave them empty."
-        )
 
 
 def _predictions(

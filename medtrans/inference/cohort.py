@@ -177,4 +177,7 @@ def _without_voxels(result: Result) -> Result:
         return result.with_traceback(None)
     if isinstance(result, Unchanged):
         return result
-    return replace(result, translation=replace(result.translation, voxels=_NO_VOXELS, spread=None))
+    return replace(
+        result,
+        translation=replace(result.translation, voxels=_NO_VOXELS, spread=None, support=None),
+    )

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
     from medtrans.preprocessing.foreground import Region
 
-_LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
+LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds
 _SAMPLED = 1_000_000  # voxels are enough to tell
 _MOST_STRETCH = 1.5  # of pixels; in training they are scaled by a tenth at most
 _UNMASKED = (
     "its background is not masked out, as it was in every training volume: what surrounds the "
-    "brain would be translated, too; strip the skull first, or give a brain mask with --mask"
+    "brain would be translated, too; strip the skull first (--brain auto does, for a model of "
+    "brains), or give a brain mask with --mask"
 )
 _SMALL_MASK = 0.1  # of the foreground: a brain is more of its head
 
@@ -139,12 +140,19 @@ def _check_contrast(voxels: Voxels, task: Task, source: Source | None) -> tuple[
     return (f"{sentence}; if it is, choose another --task or --model",)
 
 
-def _warn_of_labels(voxels: Voxels) -> tuple[str, ...]:
+def labels_in(voxels: Voxels) -> int | None:
+    """Count the different values of a label map (X, Y, Z); None for an image."""
     flat = voxels.ravel()
     sample = np.unique(flat[:: max(1, flat.size // _SAMPLED)])
-    if len(sample) > _MOST_LABELS or not np.array_equal(sample, np.rint(sample)):
+    is_map = len(sample) <= _MOST_LABELS and np.array_equal(sample, np.rint(sample))
+    return len(sample) if is_map else None
+
+
+def _warn_of_labels(voxels: Voxels) -> tuple[str, ...]:
+    count = labels_in(voxels)
+    if count is None:
         return ()
-    return (f"it holds {len(sample)} different values, as a label map does, and no image",)
+    return (f"it holds {count} different values, as a label map does, and no image",)
 
 
 def _warn_of_part(share: float) -> tuple[str, ...]:
@@ -159,9 +167,10 @@ def _warn_of_part(share: float) -> tuple[str, ...]:
 
 def _warn_of_head(volume: MetaTensor, region: Region) -> tuple[str, ...]:
     litres = int(region.foreground.sum()) * np.prod(spacing_mm(np.asarray(volume.affine))) / 1e6
-    if litres <= _LARGEST_BRAIN_L:
+    if litres <= LARGEST_BRAIN_L:
         return () if region.masked else (_UNMASKED,)
     return (
         f"it shows {litres:.1f} litres, as a whole head does, and the model was trained on "
-        "skull-stripped volumes; strip the skull first, or give a brain mask with --mask",
+        "skull-stripped volumes; strip the skull first (--brain auto does, for a model of brains), "
+        "or give a brain mask with --mask",
     )

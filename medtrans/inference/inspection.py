@@ -1,30 +1,18 @@
-"""All that is looked at before a translation: the checks, and the look with what a model knows."""
+"""The look at an input in the space of the networks: pixels, and what a model knows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from medtrans.config.terms import Task
 from medtrans.errors import UnusualInputError
-from medtrans.inference.input_checks import check_input, check_pixels
+from medtrans.inference.input_checks import check_pixels
 from medtrans.inference.look import Look, look_at
 from medtrans.package.store import ModelPackage
-from medtrans.preprocessing.foreground import Region
 from medtrans.preprocessing.model_space import ModelSpace
 from medtrans.volumes.geometry import spacing_mm
 
-if TYPE_CHECKING:
-    from monai.data import MetaTensor
-
 Warnings = tuple[str, ...]
-
-
-def inspect_input(
-    volume: MetaTensor, task: Task, region: Region, package: ModelPackage
-) -> Warnings:
-    """Say what is unusual about an input as it was read; see `input_checks.check_input`."""
-    return check_input(volume, task, region, brains_only=package.masked_background)
 
 
 def inspect_space(

@@ -5,7 +5,7 @@ Nothing here needs torch, so that the command line can refuse a wrong input at o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from medtrans.data.manifest import Entry
 
 SPREAD = "standard deviation over samples"
+SUPPORT = "mask of what was translated"
 LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
 STRIPPED_ENTRY = "SkullStripped"  # as BIDS spells it
 _SYNTHETIC = "-synthetic"
@@ -57,6 +58,8 @@ class Job:
         A volume on the input's grid; voxels above 0 are translated.
     uncertainty : Path or None
         Gets the standard deviation over the samples; needs `Settings.samples` above 1.
+    save_mask : Path or None
+        Gets the mask of what was translated.
     kind : {"nifti", "dicom", "itk", "mgh"} or None
         What to write, instead of the input's kind.
     series : str or None
@@ -73,11 +76,18 @@ class Job:
     out: Path | None = None
     mask: Path | None = None
     uncertainty: Path | None = None
+    save_mask: Path | None = None
     kind: Kind | None = None
     series: str | None = None
     volume: int | None = None
     overwrite: bool = False
     sha256: str = ""
+
+    @property
+    def further(self) -> Mapping[str, Path]:
+        """What is written beside the image, as NIfTI: its content and its file."""
+        files = {SPREAD: self.uncertainty, SUPPORT: self.save_mask}
+        return {content: path for content, path in files.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -219,17 +229,16 @@ def _output(out: Path | None, default: Path) -> Path:
 def _require_outputs(job: Job, output: Path, claim: Claim) -> None:
     """Refuse outputs that could not be written, or would replace another file or each other."""
     outputs = [(output, job.kind or claim.source.kind, claim)]
-    if job.uncertainty is not None:
-        outputs.append((job.uncertainty, "nifti", replace(claim, content=SPREAD)))
+    outputs += [(path, "nifti", replace(claim, content=c)) for c, path in job.further.items()]
     taken = set[Path]()
     for path, kind, its_claim in outputs:
         require_writable_output(path, claim.source, kind)
         files = {file.absolute() for file in (*image_files(path, kind), sidecar_of(path, kind))}
         if taken & files:
             raise OutputError(
-                f"{path}: the uncertainty map would replace the output {output} or its sidecar "
-                f"{sidecar_of(output, outputs[0][1]).name}. Give the two different names, not only "
-                "different suffixes."
+                f"{path}: the {its_claim.content} would replace the output {output}, another file "
+                f"of it or the sidecar {sidecar_of(output, outputs[0][1]).name}. Give them "
+                "different names, not only different suffixes."
             )
         taken |= files
         if job.mask is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from medtrans.brain.finder import Brain
 from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
 from medtrans.inference.look import Look
@@ -35,6 +36,8 @@ class Plan:
         What a look at the input found; None of a model that cannot look.
     masked : bool
         Whether software has masked the input's background out, as in a skull-stripped volume.
+    brain : Brain or None
+        What to say of a brain that was found in a whole head.
     """
 
     task: Task
@@ -46,6 +49,7 @@ class Plan:
     warnings: tuple[str, ...]
     look: Look | None
     masked: bool
+    brain: Brain | None = None
 
     @property
     def slices(self) -> int:
@@ -88,6 +92,10 @@ class Translation:
     look : Look or None
     masked : bool
         As in `Plan`.
+    support : array of bool or None
+        Shape (X, Y, Z): where the voxels are not background.
+    brain : Brain or None
+        As in `Plan`.
     """
 
     voxels: Voxels
@@ -99,3 +107,5 @@ class Translation:
     warnings: tuple[str, ...]
     look: Look | None = None
     masked: bool = False
+    support: Mask | None = None
+    brain: Brain | None = None

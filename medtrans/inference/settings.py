@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medtrans.config.terms import AXIS_NAMES, DEFAULT_MODE, MODES, Axis, Mode
+from medtrans.config.terms import (
+    AXIS_NAMES,
+    BRAIN_SEARCHES,
+    DEFAULT_MODE,
+    MODES,
+    Axis,
+    BrainSearch,
+    Mode,
+)
 from medtrans.errors import UsageError
 
 
@@ -31,6 +39,9 @@ class Settings:
     flips : bool
         Average over the volume and its left-right mirror image; twice the network calls.
     seed : int
+    brain : "auto" or "none"
+        auto: where the model knows skull-stripped brains alone, find the brain of a whole head,
+        unless a mask is given. none: take every input as it is.
     batch_size : int or None
         Slices at a time; None: set by their size. On the CPU it changes memory and speed alone,
         on a GPU the rounding, too.
@@ -47,12 +58,18 @@ class Settings:
     axes: tuple[Axis, ...] = ()
     flips: bool = False
     seed: int = 0
+    brain: BrainSearch = "auto"
     batch_size: int | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UsageError(f"The mode '{self.mode}' is unknown; known are {', '.join(MODES)}.")
+        if self.brain not in BRAIN_SEARCHES:
+            raise UsageError(
+                f"brain is one of {', '.join(BRAIN_SEARCHES)}, not {self.brain!r}; a mask of your "
+                "own goes with the job."
+            )
         lowest = {"samples": 1, "batch_size": 1, "residual_steps": 1, "noise_steps": 0}
         for name, least in lowest.items():
             value = getattr(self, name)

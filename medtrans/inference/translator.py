@@ -16,7 +16,15 @@ import torch
 from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
-from medtrans.inference.jobs import LOOK_ENTRY, SPREAD, STRIPPED_ENTRY, Job, ReadJob, read_job
+from medtrans.inference.jobs import (
+    LOOK_ENTRY,
+    SPREAD,
+    STRIPPED_ENTRY,
+    SUPPORT,
+    Job,
+    ReadJob,
+    read_job,
+)
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.volume import Plan, Prepared, Translation, prepare, restore
@@ -199,7 +207,8 @@ class Translator:
         decides the rounding is added.
         """
         label = self._label(settings, source, settings.averaged_over if extra is None else extra)
-        seen = {STRIPPED_ENTRY: result.masked, **_look_entries(result)}
+        found = {} if result.brain is None else result.brain.entries
+        seen = {STRIPPED_ENTRY: result.masked, **_look_entries(result), **found}
         entries = {**result.arithmetic.entries, **seen}
         return replace(label, extra={**label.extra, **entries})
 
@@ -227,8 +236,13 @@ class Translator:
             seed=settings.seed,
             source_sha256=source.sha256,
             version=__version__,
-            extra=extra,
+            extra={**extra, **self._search(settings, extra)},
         )
+
+    def _search(self, settings: Settings, extra: Mapping[str, object]) -> dict[str, object]:
+        """Say whether the brain of a whole head was looked for; nothing where it never is."""
+        never = not self.package.of_stripped_brains or "MaskSHA256" in extra
+        return {} if never else {"BrainExtraction": settings.brain}
 
     def read(self, file: Path | Job | ReadJob, settings: Settings) -> ReadJob:
         """Read what a job names, unless that is done; see `jobs.read_job`."""
@@ -240,22 +254,20 @@ class Translator:
     def _write(
         self, read: ReadJob, result: Translation, settings: Settings
     ) -> tuple[list[Path], Provenance]:
-        """Write a result, and its spread where it is asked for; returns the files and the label."""
+        """Write a result and what is asked for beside it; returns the files and the label."""
         job, source = read.job, read.source
         extra = _facts(read, settings)
         label = self.provenance(result, settings, source, extra)
         outputs = write_volume(
             result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
         )
-        if job.uncertainty is not None and result.spread is not None:
-            extra = {"Content": SPREAD, **extra}
+        voxels = {SPREAD: result.spread, SUPPORT: result.support}
+        for content, path in job.further.items():
+            about = replace(label, extra={"Content": content, **label.extra})
+            shown = voxels[content]
+            assert shown is not None  # `read_job` refuses a spread of one sample
             outputs += write_volume(
-                result.spread,
-                job.uncertainty,
-                source,
-                replace(label, extra=extra),
-                kind="nifti",
-                overwrite=job.overwrite,
+                shown, path, source, about, kind="nifti", overwrite=job.overwrite
             )
         return outputs, label
 

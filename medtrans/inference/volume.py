@@ -9,15 +9,14 @@ from __future__ import annotations
 import numpy as np
 from monai.data import MetaTensor
 
-from medtrans.inference.inspection import inspect_input, inspect_space
+from medtrans.inference.inspection import inspect_space
+from medtrans.inference.patient import find_patient
 from medtrans.inference.plan import Plan, Prepared, Translation
 from medtrans.inference.sampling import Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
-from medtrans.preprocessing.foreground import find_region
 from medtrans.preprocessing.model_space import to_input_space, to_model_space
 from medtrans.preprocessing.slices import plan_slices
-from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask
 
 __all__ = ["Plan", "Prepared", "Translation", "prepare", "restore"]
@@ -50,9 +49,7 @@ def prepare(
     steps = package.steps(
         settings.mode, settings.residual_steps, settings.noise_steps, settings.eta
     )
-    grid_mm = spacing_mm(np.asarray(volume.affine))
-    region = find_region(volume.numpy(), grid_mm, recipe.volume, mask)
-    warnings = inspect_input(volume, task, region, package)
+    region, brain, warnings = find_patient(volume, package, task, settings, mask)
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
     plans = plan_slices(recipe.slices, whole.image.shape, settings.axes)
@@ -62,7 +59,16 @@ def prepare(
     passes = tuple(plan_passes(space.image, plans, settings.flips))
     source = volume.meta.get("source")
     plan = Plan(
-        task, steps, passes, space.placement, region.support, source, warnings, look, region.masked
+        task,
+        steps,
+        passes,
+        space.placement,
+        region.support,
+        source,
+        warnings,
+        look,
+        region.masked,
+        brain,
     )
     return Prepared(space.image, plan)
 
@@ -100,4 +106,6 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
         plan.warnings,
         plan.look,
         plan.masked,
+        plan.support,
+        plan.brain,
     )

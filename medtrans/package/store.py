@@ -83,6 +83,11 @@ class ModelPackage:
     masked_background: bool
     look: Known | None = None
 
+    @property
+    def of_stripped_brains(self) -> bool:
+        """Whether the brain of a whole head has to be found before it is translated."""
+        return self.masked_background and self.pipeline.volume.brains
+
     def task(self, requested: str | None) -> Task:
         """Return the requested task, for example "t1-to-t2"; None for the default one.
 

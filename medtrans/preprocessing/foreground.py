@@ -71,10 +71,22 @@ def find_region(
     if mask is not None:
         share = int(mask.sum()) / max(int(foreground.sum()), 1)
         return Region(mask, dilate(mask, config.dilation_mm, spacing_mm), mask, masked, share)
-    step_mm = tuple(spacing_mm)
-    support = dilate(foreground, config.reach_mm(masked=masked), step_mm)
-    margin = support | dilate(foreground, config.dilation_mm, step_mm)
-    return Region(foreground, margin, support, masked)
+    return _region(foreground, spacing_mm, config, masked=masked)
+
+
+def region_within(mask: Mask, spacing_mm: Iterable[float], config: VolumeConfig) -> Region:
+    """Make a region of a mask (X, Y, Z) as if software had masked out all that is outside.
+
+    Parameters
+    ----------
+    mask : array of bool
+        Shape (X, Y, Z).
+    spacing_mm : iterable of float
+        Along each axis of the array.
+    config : VolumeConfig
+        How far beyond it a result may show anything.
+    """
+    return _region(mask, spacing_mm, config, masked=True)
 
 
 def find_foreground(image: Voxels) -> Mask:
@@ -110,6 +122,15 @@ def constant_background(image: Voxels) -> float | None:
     )
     value = float(np.median(border))
     return value if np.mean(image == value) >= _CONSTANT_SHARE else None
+
+
+def _region(
+    foreground: Mask, spacing_mm: Iterable[float], config: VolumeConfig, *, masked: bool
+) -> Region:
+    step_mm = tuple(spacing_mm)
+    support = dilate(foreground, config.reach_mm(masked=masked), step_mm)
+    margin = support | dilate(foreground, config.dilation_mm, step_mm)
+    return Region(foreground, margin, support, masked)
 
 
 def _found(image: Voxels) -> tuple[Mask, bool]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Contrast, Task
 from medtrans.data.manifest import Entry, Manifest, Pair, chosen_subjects
-from medtrans.system.progress import track
+from medtrans.system.progress import say, track
 from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.training.data import (
     Example,
@@ -61,6 +61,10 @@ def select_data(
     listed = {t: manifest.pairs(*t, "train") for t in tasks}
     kept = chosen_subjects([pair for of_task in listed.values() for pair in of_task], pairs, seed)
     limited = {t: [p for p in of_task if p.source.subject in kept] for t, of_task in listed.items()}
+    for task in tasks:
+        for split in ("train", "val"):
+            if left_out := manifest.left_out(*task, split):
+                say(left_out)
     if need_pairs and pairs != 0 and not any(limited.values()):
         manifest.require_pairs(*tasks[0], "train", pairs, seed)
     targets = dict.fromkeys(task.target for task in tasks)

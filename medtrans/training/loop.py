@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -98,6 +98,25 @@ def fit(stage: Stage, folder: Path, execution: Execution) -> Weights:
     if execution.group.world == 1:
         execution.stop.raise_if_set(f"The {stage.name} stage is finished.")
     return weights
+
+
+def timed_steps(stage: Stage, execution: Execution, count: int) -> list[float]:
+    """Train so many steps from the start, and keep nothing of it.
+
+    Returns
+    -------
+    list of float
+        Seconds of each step, waiting for its batch included.
+    """
+    state, seconds = _fresh_state(stage, execution.device), []
+    short = replace(stage, config=stage.config.model_copy(update={"iterations": count}))
+    with readers_errors():
+        start = time.monotonic()
+        for batch in _stream(short, 0, execution):
+            train_step(stage, state, batch, execution.seed, execution.group)
+            seconds.append(time.monotonic() - start)
+            start = time.monotonic()
+    return seconds
 
 
 def _trained(stage: Stage, folder: Path, execution: Execution) -> State:

@@ -81,11 +81,15 @@ def summarise(plan: TrainingPlan) -> dict[str, object]:
     """Say what a run would do, without doing it (`--dry-run`); raises what `train` would."""
     setup = set_up(plan, ALONE)
     goes_on(setup.plan, setup.settings)
-    data, pipeline = setup.data, setup.pipeline
+    return {"out": str(plan.out), **described(setup)}
+
+
+def described(setup: TrainingSetup) -> dict[str, object]:
+    """Say what a run would train, on what and for how long."""
+    plan, data, pipeline = setup.plan, setup.data, setup.pipeline
     return {
         "tasks": list(pipeline.tasks),
         "stages": plan.stages,
-        "out": str(plan.out),
         "device": str(setup.device),
         "unpaired_targets": {c: len(e) for c, e in data.targets.items()},
         "train_pairs": {str(t): len(p) for t, p in data.pairs.items()},

@@ -58,7 +58,8 @@ def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
             "warmup_iterations": min(config.warmup_iterations, iterations // 4),
         }
 
-    return with_stages(pipeline, short)
+    no_look = pipeline.look.model_copy(update={"examples": 0})  # its models translate nothing else
+    return with_stages(pipeline.model_copy(update={"look": no_look}), short)
 
 
 def _last_row(path: Path) -> dict[str, float]:

@@ -201,7 +201,7 @@ def require_same_grid(a: OnGrid, b: OnGrid, what: str) -> None:
     GeometryError
         If the shapes differ, or a corner voxel lies more than `SAME_GRID_MM` apart.
     """
-    remedy = "Register and resample one onto the other first."
+    remedy = "Register and resample one onto the other first (medtrans align does so)."
     if tuple(a.shape[-3:]) != tuple(b.shape[-3:]):
         raise GeometryError(
             f"{what} are not on one grid: expected the same shape, found {grid(a.shape[-3:])} "

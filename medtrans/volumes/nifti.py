@@ -162,8 +162,8 @@ def write(voxels: Stored, path: Path, source: Source, provenance: Provenance) ->
     return [*outputs, sidecar]
 
 
-def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
-    """Write a phantom, an array that came from no file, as NIfTI, and say so in its header.
+def save_array(path: Path, voxels: Stored, affine: Affine, label: bytes = PHANTOM) -> None:
+    """Write an array as NIfTI, and say in its header where it came from; a phantom by default.
 
     Parameters
     ----------
@@ -173,6 +173,8 @@ def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
         Shape (X, Y, Z), kept in its own type, with no scaling.
     affine
         Voxel to RAS+ millimetres: becomes qform and sform.
+    label
+        The header's description, at most 79 bytes.
 
     Raises
     ------
@@ -183,7 +185,7 @@ def save_array(path: Path, voxels: Stored, affine: Affine) -> None:
     header.set_data_dtype(voxels.dtype)
     header["magic"], header["vox_offset"] = b"n+1", header.template_dtype.itemsize + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    header["descrip"] = PHANTOM
+    header["descrip"] = label
     content = chain([header.binaryblock + b"\0" * 4], in_file_order(voxels))
     with replacing(path) as temporary:
         stream.write(temporary, content, packed=path.name.endswith(".gz"))

@@ -43,6 +43,8 @@ precision = "fp32"
 batch_size = 1
 patch = [8, 8]
 precision = "fp32"
+[look]
+examples = 0
 """
 
 

@@ -211,6 +211,11 @@ class TestOverrides:
         loaded = pipeline_from_dict(stored, "metadata.json")
         assert loaded.sampling.correlation_length == 0
 
+    def test_an_older_model_looks_for_no_brain(self) -> None:
+        stored = load_pipeline("brain-unified").model_dump(mode="json")
+        assert stored["volume"].pop("brains") is True
+        assert pipeline_from_dict(stored, "metadata.json").volume.brains is False
+
     def test_shared_noise_never_ends(self) -> None:
         shared = load_pipeline("t1-to-t2", {"sampling": {"noise_correlation": "shared"}})
         assert shared.sampling.correlation_length == float("inf")

@@ -381,20 +381,6 @@ class TestBackground:
         result = random.translate_volume(head, Settings(mode=mode))
         assert result.slices == occupied
 
-    def test_a_whole_head_given_to_a_brain_model_is_said(self, tmp_path: Path) -> None:
-        brain = helpers.save_model(tmp_path / "m", helpers.tiny_pipeline())
-        text = (brain / "configs" / "metadata.json").read_text()
-        (brain / "configs" / "metadata.json").write_text(
-            text.replace('"masked_background": false', '"masked_background": true')
-        )
-        translator = Translator.load(brain, "cpu")
-        image, affine = helpers.head(skull_stripped=False)
-        noisy = image + np.random.default_rng(0).random(image.shape)
-        [warning] = translator.translate_volume(helpers.volume(noisy, affine), Settings()).warnings
-        assert "skull" in warning
-        assert "--mask" in warning
-        assert not translator.translate_volume(helpers.volume(*helpers.head()), Settings()).warnings
-
 
 def test_a_mask_of_a_region_is_said(identity: Translator) -> None:
     head = helpers.volume(*helpers.head())

@@ -158,7 +158,7 @@ def test_no_free_text_gets_through(tmp_path, capsys, recwarn):
         ({"BodyPartExamined": "KNEE", "Laterality": "L"}, ("KNEE", "L")),
         ({"BodyPartExamined": "KNEE"}, ("KNEE", "")),
         ({"BodyPartExamined": "JANES KNEE", "Laterality": "BOTH"}, (None, "")),
-        ({}, (None, "")),
+        ({}, (None, None)),
     ],
 )
 def test_a_body_part_comes_along_in_standard_terms_alone(tmp_path, values, expected):

@@ -1,0 +1,1 @@
+"""What the brain finder is trained on, its training, and how well it finds brains."""

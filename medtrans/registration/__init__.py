@@ -1,0 +1,1 @@
+"""Volumes of one patient brought onto one grid: rigid registration, resampling, and a check."""
