@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,3 +24,8 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=found[0])
         yield chromium
         chromium.close()
+        # A process that reads ahead, left by a failed training of another test, holds the pipe of
+        # playwright's driver, which would wait for its end.
+        gc.collect()
+        for child in multiprocessing.active_children():
+            child.terminate()
