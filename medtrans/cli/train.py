@@ -10,7 +10,7 @@ from medtrans.config.terms import STAGE_CHOICES, StageChoice
 from medtrans.data.manifest import Manifest
 from medtrans.errors import Interrupted, UsageError
 from medtrans.system.devices import memory_errors, tune_process
-from medtrans.training.parallel import joined, own_gpu
+from medtrans.training.parallel import joined, own_gpu, restarted
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run import summarise, train
 
@@ -39,6 +39,7 @@ class TrainRequest:
     device : str
         "auto", "cpu" or "cuda".
     resume : bool
+        Processes that torchrun has started anew resume in any case.
     """
 
     recipe: RecipeRequest
@@ -62,7 +63,7 @@ class TrainRequest:
             pairs=self.pairs,
             seed=self.seed,
             device=own_gpu(self.device),
-            resume=self.resume,
+            resume=self.resume or restarted(),
             initial=self.recipe.initial,
         )
 

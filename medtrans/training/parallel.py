@@ -83,12 +83,17 @@ class Group:
         -------
         Tensor
             The mean loss, a scalar.
+
+        Raises
+        ------
+        TrainingError
+            When another process has ended.
         """
         if self.world == 1:
             return loss
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         flat = torch.cat([loss.view(1), *(g.reshape(-1) for g in gradients)])
-        distributed.all_reduce(flat)
+        _reduce(flat, distributed.ReduceOp.SUM)
         flat /= self.world
         start = 1
         for gradient in gradients:
@@ -98,11 +103,17 @@ class Group:
         return flat[0]
 
     def agree(self, signal: int | None) -> int | None:
-        """Return the signal that any process has received, so that all stop at one step."""
+        """Return the signal that any process has received, so that all stop at one step.
+
+        Raises
+        ------
+        TrainingError
+            When another process has ended.
+        """
         if self.world == 1:
             return signal
         most = torch.tensor(signal or 0)
-        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        _reduce(most, distributed.ReduceOp.MAX)
         return int(most) or None
 
     def wait(self) -> None:
@@ -140,7 +151,15 @@ def join() -> None:
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)  # else page-locked memory takes a context on the first GPU
     mixed = torch.cuda.is_available() and distributed.is_nccl_available()
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if mixed else "gloo", timeout=_LONGEST)
+    store, rank, world = next(distributed.rendezvous("env://", timeout=_LONGEST))
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if mixed else "gloo",
+        # torchrun keeps the store over a restart: the addresses in it may be of processes before.
+        store=distributed.PrefixStore(f"medtrans-{_restarts()}", store),
+        rank=rank,
+        world_size=world,
+        timeout=_LONGEST,
+    )
 
 
 def current() -> Group:
@@ -148,6 +167,26 @@ def current() -> Group:
     if not distributed.is_initialized():
         return ALONE
     return Group(distributed.get_rank(), distributed.get_world_size())
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process in the place of one that ended before its time."""
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _reduce(values: Tensor, by: distributed.ReduceOp.RedOpType) -> None:
+    try:
+        distributed.all_reduce(values, by)
+    except RuntimeError as error:
+        raise TrainingError(
+            "Another process of this training has ended, so this one cannot go on. With "
+            "--max-restarts torchrun starts them all anew; otherwise give the same command with "
+            "--resume."
+        ) from error
 
 
 def own_gpu(device: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import medtrans
+from medtrans.config.recipes import load_pipeline
 from medtrans.data.manifest import Manifest
 from medtrans.errors import TrainingError
 from medtrans.package.store import load_package
@@ -24,6 +25,24 @@ from medtrans.training.run import train
 from tests import helpers
 
 WORKER = Path(__file__).with_name("in_parallel.py")
+KILLED = Path(__file__).with_name("killed_rank.py")
+RECIPE = """
+extends = "t1-to-t2"
+[network]
+channels = [4, 4]
+blocks = 1
+attention = [false, false]
+norm_groups = 2
+unshuffle = 2
+[residual]
+iterations = 10
+batch_size = 4
+patch = [8, 8]
+precision = "fp32"
+checkpoint_every = 2
+[look]
+examples = 0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +96,38 @@ def test_only_the_first_speaks(shared: Any) -> None:
     assert {line["rank"] for line in lines if "model" in line} == {0, 1}
     assert said.count("Training the noise stage on cpu in 2 processes") == 2  # begun and resumed
     assert said.count("Training the residual stage") == 1
+
+
+def test_after_kills_it_goes_on_from_the_last_checkpoint(cohort: Path, tmp_path: Path) -> None:
+    """One process is killed, then the one that writes; nobody types --resume."""
+    recipe, out = tmp_path / "mine.toml", tmp_path / "run"
+    recipe.write_text(RECIPE)
+    restarting = ("--standalone", "--nproc_per_node=2", "--max-restarts=2")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *restarting, "--monitor-interval=0.1"]
+        + [str(KILLED), str(cohort), str(out), str(recipe)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(medtrans.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("Training the residual stage on cpu in 2 processes") == 3
+    assert "Another process of this training has ended" in done.stderr
+    assert "fault of medtrans" not in done.stderr
+    read = Manifest.read(cohort)
+    whole = TrainingPlan(
+        load_pipeline(recipe), read, tmp_path / "one", stages="residual", device="cpu"
+    )
+    train(whole)
+    ours, alone = (read_tensors(p / "residual" / "last.pt") for p in (out, tmp_path / "one"))
+    assert ours["step"] == alone["step"] == 10
+    for name, weights in alone["network"].items():
+        torch.testing.assert_close(ours["network"][name], weights, rtol=0, atol=1e-5)
+    _, *rows = (out / "residual" / "training.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["10"]
+    assert load_package(out / "model").noise is None
 
 
 def test_shares_are_equal() -> None:
