@@ -120,7 +120,7 @@ class TranslateRequest:
                 uncertainty=self.uncertainty,
                 save_mask=self.save_mask,
                 kind=self.kind or job.kind,
-                series=self.series,
+                series=self.series or job.series,
                 volume=self.volume,
                 overwrite=self.overwrite,
             )

@@ -26,6 +26,8 @@ MANIFEST = "manifest.csv"
 _MARK = b"aligned,similarity"  # two columns, so that only a manifest of ours is replaced
 
 Row = dict[str, Any]
+Place = tuple[Path, str | None]
+"""Where a volume is: a path, and which series of it."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,17 @@ def align_cohort(plan: Alignment, update: Callable[[int, int], None]) -> Report:
     require_marked([target], _MARK)
     groups = _sessions(plan)
     total, done = sum(map(len, groups.values())), 0
-    written: dict[Path, Row] = {}
+    written: dict[Place, Row] = {}
     rows: list[Row] = []
     with only_one_in(make_folder(plan.out), "aligning"):
         for reference, others in groups.items():
             onto = Subject(reference)
-            written[reference.path] = {"aligned": "reference", "similarity": ""}
+            written[_place(reference)] = {"aligned": "reference", "similarity": ""}
             if plan.n4:
-                written[reference.path] |= _reference(onto, plan)
+                written[_place(reference)] |= _reference(onto, plan)
             for entry in others:
                 found = _one(entry, onto, plan)
-                written[entry.path] = found.columns
+                written[_place(entry)] = found.columns
                 rows.append(found.row)
                 done += 1
                 update(done, total)
@@ -212,12 +214,16 @@ def _files(found: Aligned, out: Path) -> Row:
     return columns
 
 
-def _rows(plan: Alignment, written: Mapping[Path, Row]) -> list[Row]:
+def _place(entry: Entry) -> Place:
+    return entry.path, entry.series
+
+
+def _rows(plan: Alignment, written: Mapping[Place, Row]) -> list[Row]:
     """Rows of the new manifest: those of the old one, with what has changed."""
     rows = []
     for record in plan.manifest.table.to_dict("records"):
         row: Row = {str(name): value for name, value in record.items()}
-        path = Path(row["path"])
+        path, series = Path(row["path"]), row.get("series") or None
         row["path"] = _relative(path, plan.out)
         if row.get("mask"):
             row["mask"] = _relative(Path(row["mask"]), plan.out)
@@ -226,8 +232,10 @@ def _rows(plan: Alignment, written: Mapping[Path, Row]) -> list[Row]:
             **row,
             "aligned": "no",
             "similarity": "",
-            **written.get(path, {}),
+            **written.get((path, series), {}),
         }
+        if series and changed["path"] != row["path"]:
+            changed["series"] = ""  # what was written is one volume
         if "sha256" not in row:
             changed.pop("sha256", None)
         rows.append(changed)

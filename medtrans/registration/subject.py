@@ -28,7 +28,7 @@ class Subject:
     def placed(self) -> Placed:
         """The volume; its region is the manifest's mask, or else the patient."""
         self.entry.verify()
-        volume = read_volume(self.entry.path)
+        volume = read_volume(self.entry.path, series=self.entry.series)
         placed = Placed.of(volume.numpy(), np.asarray(volume.affine, dtype=np.float64))
         if self.entry.mask is None:
             return placed

@@ -137,7 +137,7 @@ def _near(values: Sequence[float], usual: Sequence[float], factor: float) -> boo
 
 def _read(entry: Entry) -> MetaTensor:
     entry.verify()
-    return read_volume(entry.path)
+    return read_volume(entry.path, series=entry.series)
 
 
 def _facts(volume: MetaTensor) -> Facts:

@@ -102,10 +102,11 @@ def test_after_kills_it_goes_on_from_the_last_checkpoint(cohort: Path, tmp_path:
     """One process is killed, then the one that writes; nobody types --resume."""
     recipe, out = tmp_path / "mine.toml", tmp_path / "run"
     recipe.write_text(RECIPE)
-    restarting = ("--standalone", "--nproc_per_node=2", "--max-restarts=2")
+    restarting = ("--nproc_per_node=2", "--max-restarts=2", "--monitor-interval=0.1")
+    options = ("-m", "torch.distributed.run", "--standalone", *restarting)
+    given = (str(cohort), str(out), str(recipe))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *restarting, "--monitor-interval=0.1"]
-        + [str(KILLED), str(cohort), str(out), str(recipe)],
+        [sys.executable, *options, str(KILLED), *given],
         capture_output=True,
         text=True,
         timeout=180,
