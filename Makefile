@@ -9,11 +9,12 @@ INPUTS := pyproject.toml constraints.txt
 OLDEST := .venv-oldest
 AUDIT := .venv-audit
 
-.PHONY: demo test test-oldest browser lint format wheel-check fuzz soak audit sbom constraints clean help
+.PHONY: demo test docs test-oldest browser lint format wheel-check fuzz soak audit sbom constraints clean help
 
 help:
 	@echo "make demo         translate a real brain with the shipped model, into demo/"
 	@echo "make test         run the tests; those of the page need a Chromium (make browser), else skip"
+	@echo "make docs         build the documentation as a site, into build/site"
 	@echo "make browser      install Debian's Chromium, as root"
 	@echo "make test-oldest  run the tests with the lowest versions that pyproject.toml allows (7 GB)"
 	@echo "make lint         ruff and mypy"
@@ -28,6 +29,10 @@ demo: $(VENV)/.user
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.developer
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 test-oldest: $(OLDEST)/.made
 	$(OLDEST)/bin/python -m pytest -n auto -o filterwarnings=error:::medtrans
@@ -78,7 +83,7 @@ $(VENV)/.user: $(VENV)/.made $(INPUTS)
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.made $(INPUTS)
-	$(PIP) -e ".[demo,tensorboard,bundle,cluster,test,dev]"
+	$(PIP) -e ".[demo,tensorboard,bundle,cluster,docs,test,dev]"
 	touch $@
 
 $(OLDEST)/.made: pyproject.toml tests/lowest_versions.py
