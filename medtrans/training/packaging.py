@@ -42,15 +42,21 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
         noise=noise,
         masked_background=bool(sources) and all(cache.get(source).masked for source in sources),
         training=_record(setup),
-        look=_learnt_look(setup),
+        look=_look(setup),
     )
     save_package(setup.plan.model_folder, model)
 
 
-def _learnt_look(setup: TrainingSetup) -> Known | None:
-    """Learn from the run's train volumes what to compare an input with."""
+def _look(setup: TrainingSetup) -> Known | None:
+    """Learn from the run's train volumes what to compare an input with, or keep what was learnt.
+
+    The look of the model that the run starts from is kept where none is to be learnt, if it knows
+    the sources' contrasts.
+    """
     if not setup.pipeline.look.examples:
-        return None
+        before = None if setup.initial is None else setup.initial.look
+        sources = {task.source for task in setup.pipeline.parsed_tasks}
+        return before if before is not None and sources <= set(before.contrasts) else None
     say("Learning to tell the contrasts apart, to look at inputs with.")
     return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
 

@@ -144,6 +144,18 @@ class TestFiles:
         stage = load_pipeline(path).noise
         assert (stage.iterations, stage.batch_size) == (3, 6)
 
+    def test_extends_the_model_that_a_run_starts_from(self, tmp_path: Path) -> None:
+        model = load_pipeline("brain-unified", {"network": {"blocks": 2}})
+        first = write(tmp_path, 'extends = "model"\n[noise]\niterations = 3\n', "first.toml")
+        path = write(tmp_path, 'extends = "first.toml"\n[noise]\nbatch_size = 6\n')
+        pipeline = load_pipeline(path, {"tasks": ["t1-to-t2"]}, model)
+        assert pipeline.tasks == ("t1-to-t2",)
+        assert (pipeline.noise.iterations, pipeline.noise.batch_size) == (3, 6)
+        assert (pipeline.network, pipeline.residual) == (model.network, model.residual)
+        for recipe in (first, path):
+            with pytest.raises(ConfigError, match="name the model with --from"):
+                load_pipeline(recipe)
+
     def test_extends_cycle(self, tmp_path: Path) -> None:
         write(tmp_path, 'extends = "b.toml"\n', "a.toml")
         write(tmp_path, 'extends = "a.toml"\n', "b.toml")
