@@ -131,6 +131,20 @@ class TestWrongKeys:
             pipeline_from_dict(stored, "stored")
 
 
+def test_the_papers_recipe_has_nothing_that_goes_beyond_the_paper() -> None:
+    paper = load_pipeline("drdd-paper")
+    assert (paper.noise.prediction, paper.noise.sees_source) == ("eps", False)
+    assert (paper.noise.level_span, paper.noise.min_snr) == (0, 0)
+    assert not paper.residual.from_noise
+    assert (paper.residual.pseudo_until, paper.residual.terminal_share) == (0, 0)
+    assert (paper.sampling.eta, paper.sampling.noise_correlation) == (0, 0)
+    assert paper.sampling.modes["realistic"] == (2, 2)  # Algorithm 2, Table 10
+    assert (paper.network.unshuffle, paper.network.head_features) == (1, 0)
+    assert paper.diffusion.sigma == "auto"
+    probabilities = ("affine", "tone_curve", "gamma", "lift", "cut", "bias_field", "noise")
+    assert not any(getattr(paper.augmentation, name) for name in probabilities)
+
+
 class TestFiles:
     def test_own_recipe_in_a_folder(self, tmp_path: Path) -> None:
         path = write(tmp_path, BASE + "[noise]\niterations = 3\n")
