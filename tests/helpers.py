@@ -102,6 +102,7 @@ def save_model(
     identity: bool = False,
     profile: tuple[float, float] = (0.0, 1000.0),
     look: Known | None = None,
+    masked_background: bool = False,
 ) -> Path:
     """Write a model package; an identity model's networks answer 0, as MONAI initialises them."""
     networks = [residual_network(pipeline, 0), noise_network(pipeline, 1)]
@@ -112,7 +113,7 @@ def save_model(
         profiles=dict.fromkeys(pipeline.targets, Profile(*profile)),
         residual=networks[0].state_dict(),
         noise=networks[1].state_dict() if noise else None,
-        masked_background=False,
+        masked_background=masked_background,
         training={"seed": 0},
         look=look,
     )
