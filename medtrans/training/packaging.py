@@ -46,7 +46,7 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
 
 
 def _masked(setup: TrainingSetup) -> bool:
-    """Whether the background of every source volume of the pairs is masked, or was for the model."""
+    """Whether the background of every source of the pairs is masked, or was for the model."""
     if setup.keeps_residual and setup.initial is not None:
         return setup.initial.masked_background
     sources = [pair.source for pairs in setup.data.pairs.values() for pair in pairs]

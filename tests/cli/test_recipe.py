@@ -67,7 +67,7 @@ def test_adapt_changes_how_a_model_is_trained_and_nothing_that_it_is(tmp_path: P
     trained = {"noise", "residual", "look"}
     assert adapted.model_dump(exclude=trained) == pipeline.model_dump(exclude=trained)
     assert adapted.residual.learning_rate < load_pipeline("t1-to-t2").residual.learning_rate
-    with pytest.raises(ConfigError, match="adapt.toml changes the recipe of a model"):
+    with pytest.raises(ConfigError, match=r"adapt\.toml changes the recipe of a model"):
         RecipeRequest((Task("t1", "t2"),), pipeline="adapt").load()
 
 
