@@ -17,6 +17,7 @@ from torch import nn
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
 from medtrans.networks.unet import noise_network, residual_network
+from medtrans.package.look import Known
 from medtrans.package.store import TrainedModel, save_package
 from medtrans.phantom.heads import ScanProtocol, make_subject, write_subjects
 from medtrans.preprocessing.foreground import find_region
@@ -100,6 +101,8 @@ def save_model(
     noise: bool = True,
     identity: bool = False,
     profile: tuple[float, float] = (0.0, 1000.0),
+    look: Known | None = None,
+    masked_background: bool = False,
 ) -> Path:
     """Write a model package; an identity model's networks answer 0, as MONAI initialises them."""
     networks = [residual_network(pipeline, 0), noise_network(pipeline, 1)]
@@ -110,8 +113,9 @@ def save_model(
         profiles=dict.fromkeys(pipeline.targets, Profile(*profile)),
         residual=networks[0].state_dict(),
         noise=networks[1].state_dict() if noise else None,
-        masked_background=False,
+        masked_background=masked_background,
         training={"seed": 0},
+        look=look,
     )
     save_package(folder, model)
     return folder

@@ -22,7 +22,8 @@ class RecipeRequest:
     pipeline : str or None
         A shipped recipe's name, or a TOML file.
     initial : str or None
-        A model, by name or folder, whose recipe is used where `pipeline` is None.
+        A model, by name or folder, whose recipe is used where `pipeline` is None, and is what a
+        recipe changes that extends "model".
     noise_iterations, residual_iterations : int or None
         Instead of the recipe's.
     """
@@ -49,7 +50,7 @@ class RecipeRequest:
             When neither a recipe, a model nor a task is named.
         """
         if self.pipeline is not None:
-            return load_pipeline(self.pipeline, self._changes())
+            return load_pipeline(self.pipeline, self._changes(), self._model())
         if self.initial is not None:
             return self._of_model(self.initial)
         if not self.tasks:
@@ -59,6 +60,9 @@ class RecipeRequest:
             )
         first = str(self.tasks[0])
         return load_pipeline(first if first in shipped_tasks() else "base", self._changes())
+
+    def _model(self) -> Pipeline | None:
+        return None if self.initial is None else read_recipe(find_package(self.initial))
 
     def _of_model(self, model: str) -> Pipeline:
         recipe = read_recipe(find_package(model)).model_dump(mode="json")

@@ -19,6 +19,8 @@ from medtrans.config.terms import CONTRASTS, MODES, STAGES, nearest
 from medtrans.errors import ConfigError
 from medtrans.system.resources import shipped
 
+_MODEL = "model"  # what a recipe extends that changes the one of the model that a run starts from
+
 # What shapes a network or its use and was fixed before it became a key: what its absence means.
 _FORMERLY = {
     "volume": {"brains": False},
@@ -33,7 +35,11 @@ def shipped_tasks() -> list[str]:
     return sorted(path.stem for path in shipped("pipelines").glob("*-to-*.toml"))
 
 
-def load_pipeline(source: str | Path, overrides: Mapping[str, object] | None = None) -> Pipeline:
+def load_pipeline(
+    source: str | Path,
+    overrides: Mapping[str, object] | None = None,
+    model: Pipeline | None = None,
+) -> Pipeline:
     """Read a recipe.
 
     Parameters
@@ -42,15 +48,17 @@ def load_pipeline(source: str | Path, overrides: Mapping[str, object] | None = N
         The name of a shipped recipe (`t1-to-t2`) or the path of a TOML file.
     overrides : mapping, optional
         Nested keys laid over the file's, for example ``{"noise": {"iterations": 300}}``.
+    model : Pipeline, optional
+        What a recipe that says ``extends = "model"`` stands on.
 
     Raises
     ------
     ConfigError
         When there is no such recipe, or the file or a key in it is wrong; every problem is
-        listed.
+        listed. When the recipe stands on a model and there is none.
     """
     path = _recipe_path(source)
-    raw = _merge(_read_with_parents(path, ()), overrides or {})
+    raw = _merge(_read_with_parents(path, (), model), overrides or {})
     return _validate(raw, path.name)
 
 
@@ -72,7 +80,7 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
     ConfigError
         When a key in it is wrong; every problem is listed.
     """
-    base = _read_with_parents(_recipe_path("base"), ())
+    base = _read_with_parents(_recipe_path("base"))
     later = {table: base[table] for table in ("augmentation", "pseudo", "look", *STAGES)}
     return _validate(_merge(_merge(_merge(later, _FORMERLY), _one_margin(raw)), raw), where)
 
@@ -102,7 +110,9 @@ def _recipe_path(source: str | Path) -> Path:
     return named
 
 
-def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, object]:
+def _read_with_parents(
+    path: Path, children: tuple[Path, ...] = (), model: Pipeline | None = None
+) -> dict[str, object]:
     if path in children:
         raise ConfigError(f"{path.name}: 'extends' leads back to the file itself.")
     raw = _read_toml(path)
@@ -111,11 +121,22 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, obje
         return raw
     if not isinstance(parent, str):
         raise ConfigError(f"{path.name}: 'extends' must be the name or path of another recipe.")
+    if parent == _MODEL:
+        return _merge(_recipe_of(model, path), raw)
     is_path = parent.endswith(".toml")
     parent_path = path.parent / parent if is_path else shipped("pipelines") / f"{parent}.toml"
     if not parent_path.is_file():
         raise ConfigError(f"{path.name}: extends = '{parent}', but {parent_path} does not exist.")
-    return _merge(_read_with_parents(parent_path, (*children, path)), raw)
+    return _merge(_read_with_parents(parent_path, (*children, path), model), raw)
+
+
+def _recipe_of(model: Pipeline | None, path: Path) -> dict[str, object]:
+    if model is None:
+        raise ConfigError(
+            f"{path.name} changes the recipe of a model: name the model with --from, as in "
+            "--from brain_mri."
+        )
+    return model.model_dump(mode="json")
 
 
 def _read_toml(path: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medtrans.networks.unet import noise_network
+from medtrans.networks.unet import noise_network, residual_network
 from medtrans.training.checkpoint import Weights
 from medtrans.training.examples import noise_examples, residual_examples
 from medtrans.training.initial import start_from
@@ -52,6 +52,13 @@ def assembled_residual_stage(setup: TrainingSetup, noise: Weights | None) -> Sta
         network = network.to(setup.device).eval().requires_grad_(False)
     examples = residual_examples(setup.data, setup.cache, pipeline)
     return _started(residual_stage(pipeline, examples, seed, network), setup)
+
+
+def kept_residual(setup: TrainingSetup) -> Weights:
+    """Return the residual network of the model that the run starts from, for the run's tasks."""
+    network = residual_network(setup.pipeline, setup.plan.seed)
+    start_from(setup.initial, "residual", network, setup.pipeline)
+    return network.state_dict()
 
 
 def _started(stage: Stage, setup: TrainingSetup) -> Stage:

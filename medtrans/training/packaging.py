@@ -18,8 +18,7 @@ from medtrans.version import __version__
 def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -> None:
     """Write the run's model package.
 
-    Outputs get the median intensity profile of the train split's targets. The background counts as
-    masked when that of every source volume of the pairs is.
+    Outputs get the median intensity profile of the train split's targets.
 
     Parameters
     ----------
@@ -34,23 +33,36 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
         contrast: typical_profile(volume.profile for volume in prepared(entries, cache))
         for contrast, entries in data.targets.items()
     }
-    sources = [pair.source for pairs in data.pairs.values() for pair in pairs]
     model = TrainedModel(
         pipeline=setup.pipeline,
         profiles=profiles,
         residual=residual,
         noise=noise,
-        masked_background=bool(sources) and all(cache.get(source).masked for source in sources),
+        masked_background=_masked(setup),
         training=_record(setup),
-        look=_learnt_look(setup),
+        look=_look(setup),
     )
     save_package(setup.plan.model_folder, model)
 
 
-def _learnt_look(setup: TrainingSetup) -> Known | None:
-    """Learn from the run's train volumes what to compare an input with."""
+def _masked(setup: TrainingSetup) -> bool:
+    """Whether the background of every source of the pairs is masked, or was for the model."""
+    if setup.keeps_residual and setup.initial is not None:
+        return setup.initial.masked_background
+    sources = [pair.source for pairs in setup.data.pairs.values() for pair in pairs]
+    return bool(sources) and all(setup.cache.get(source).masked for source in sources)
+
+
+def _look(setup: TrainingSetup) -> Known | None:
+    """Learn from the run's train volumes what to compare an input with, or keep what was learnt.
+
+    The look of the model that the run starts from is kept where none is to be learnt, if it knows
+    the sources' contrasts.
+    """
     if not setup.pipeline.look.examples:
-        return None
+        before = None if setup.initial is None else setup.initial.look
+        sources = {task.source for task in setup.pipeline.parsed_tasks}
+        return before if before is not None and sources <= set(before.contrasts) else None
     say("Learning to tell the contrasts apart, to look at inputs with.")
     return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
 
@@ -62,7 +74,7 @@ def _record(setup: TrainingSetup) -> dict[str, object]:
         "unpaired_targets": {c: len(entries) for c, entries in setup.data.targets.items()},
         "pairs": {str(task): len(pairs) for task, pairs in setup.data.pairs.items()},
         "noise_iterations": setup.pipeline.noise.iterations,
-        "residual_iterations": setup.pipeline.residual.iterations,
+        "residual_iterations": setup.residual_iterations,
         "seed": setup.plan.seed,
         "precision": {
             stage: precision_of(setup.pipeline.stage(stage), setup.device)

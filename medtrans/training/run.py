@@ -10,6 +10,7 @@ from medtrans.system.signals import StopSignal
 from medtrans.training.assembly import (
     assembled_noise_stage,
     assembled_residual_stage,
+    kept_residual,
     with_sigma_chosen,
 )
 from medtrans.training.checkpoint import Weights
@@ -69,9 +70,7 @@ def _trained(setup: TrainingSetup, execution: Execution) -> Path:
     noise = _noise_weights(setup, execution)
     if plan.stages == "noise":
         return plan.stage_folder("noise")
-    with group.leader_first():
-        stage = assembled_residual_stage(setup, noise)
-    residual = _fit(stage, plan, execution)
+    residual = _residual_weights(setup, execution, noise)
     if group.leads:
         save_model(setup, noise, residual)
     return plan.model_folder
@@ -95,7 +94,7 @@ def described(setup: TrainingSetup) -> dict[str, object]:
         "train_pairs": {str(t): len(p) for t, p in data.pairs.items()},
         "val_pairs": {str(t): len(p) for t, p in data.validation_pairs.items()},
         "noise_iterations": pipeline.noise.iterations,
-        "residual_iterations": pipeline.residual.iterations,
+        "residual_iterations": setup.residual_iterations,
         "seed": plan.seed,
     }
 
@@ -112,6 +111,16 @@ def _noise_weights(setup: TrainingSetup, execution: Execution) -> Weights | None
         if group.leads:
             write_recipe(plan.stage_folder(stage.name), setup.pipeline)
     return _fit(stage, plan, execution)
+
+
+def _residual_weights(setup: TrainingSetup, execution: Execution, noise: Weights | None) -> Weights:
+    """Train the residual stage, or keep the model's."""
+    if setup.keeps_residual:
+        say("No pairs: the residual stage stays that of the model.")
+        return kept_residual(setup)
+    with execution.group.leader_first():
+        stage = assembled_residual_stage(setup, noise)
+    return _fit(stage, setup.plan, execution)
 
 
 def _fit(stage: Stage, plan: TrainingPlan, execution: Execution) -> Weights:

@@ -61,6 +61,21 @@ class TrainingSetup:
         """The plan's recipe."""
         return self.plan.pipeline
 
+    @property
+    def keeps_residual(self) -> bool:
+        """Whether the residual stage stays that of the model, which does the tasks, for no pairs.
+
+        Pseudo-pairs teach a network that knows nothing; one that was trained on pairs they cost up
+        to 1.8 dB (docs/adapt.md).
+        """
+        known = () if self.initial is None else self.initial.pipeline.tasks
+        return not any(self.data.pairs.values()) and set(self.pipeline.tasks) <= set(known)
+
+    @property
+    def residual_iterations(self) -> int:
+        """How many steps the residual stage is trained."""
+        return 0 if self.keeps_residual else self.pipeline.residual.iterations
+
     def with_pipeline(self, pipeline: Pipeline) -> TrainingSetup:
         """Return the setup with another recipe; `settings` keep the one that it started with."""
         return replace(self, plan=replace(self.plan, pipeline=pipeline))

@@ -11,7 +11,7 @@ from medtrans.cli.recipe import RecipeRequest, parse_tasks
 from medtrans.cli.train import parse_stage
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.terms import STAGE_CHOICES, Task
-from medtrans.errors import UsageError
+from medtrans.errors import ConfigError, UsageError
 from tests import helpers
 
 
@@ -58,6 +58,17 @@ def test_a_model_brings_its_recipe_but_not_over_a_named_one(tmp_path: Path) -> N
     assert changed.network == pipeline.network
     named = RecipeRequest((Task("t1", "t2"),), pipeline="t1-to-t2", initial=model).load()
     assert named == load_pipeline("t1-to-t2")
+
+
+def test_adapt_changes_how_a_model_is_trained_and_nothing_that_it_is(tmp_path: Path) -> None:
+    pipeline = helpers.tiny_pipeline()
+    model = str(helpers.save_model(tmp_path / "model", pipeline))
+    adapted = RecipeRequest(pipeline="adapt", initial=model).load()
+    trained = {"noise", "residual", "look"}
+    assert adapted.model_dump(exclude=trained) == pipeline.model_dump(exclude=trained)
+    assert adapted.residual.learning_rate < load_pipeline("t1-to-t2").residual.learning_rate
+    with pytest.raises(ConfigError, match=r"adapt\.toml changes the recipe of a model"):
+        RecipeRequest((Task("t1", "t2"),), pipeline="adapt").load()
 
 
 def test_without_recipe_model_or_task_there_is_none() -> None:

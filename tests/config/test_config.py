@@ -131,6 +131,20 @@ class TestWrongKeys:
             pipeline_from_dict(stored, "stored")
 
 
+def test_the_papers_recipe_has_nothing_that_goes_beyond_the_paper() -> None:
+    paper = load_pipeline("drdd-paper")
+    assert (paper.noise.prediction, paper.noise.sees_source) == ("eps", False)
+    assert (paper.noise.level_span, paper.noise.min_snr) == (0, 0)
+    assert not paper.residual.from_noise
+    assert (paper.residual.pseudo_until, paper.residual.terminal_share) == (0, 0)
+    assert (paper.sampling.eta, paper.sampling.noise_correlation) == (0, 0)
+    assert paper.sampling.modes["realistic"] == (2, 2)  # Algorithm 2, Table 10
+    assert (paper.network.unshuffle, paper.network.head_features) == (1, 0)
+    assert paper.diffusion.sigma == "auto"
+    probabilities = ("affine", "tone_curve", "gamma", "lift", "cut", "bias_field", "noise")
+    assert not any(getattr(paper.augmentation, name) for name in probabilities)
+
+
 class TestFiles:
     def test_own_recipe_in_a_folder(self, tmp_path: Path) -> None:
         path = write(tmp_path, BASE + "[noise]\niterations = 3\n")
@@ -143,6 +157,18 @@ class TestFiles:
         path = write(tmp_path, 'extends = "first.toml"\n[noise]\nbatch_size = 6\n')
         stage = load_pipeline(path).noise
         assert (stage.iterations, stage.batch_size) == (3, 6)
+
+    def test_extends_the_model_that_a_run_starts_from(self, tmp_path: Path) -> None:
+        model = load_pipeline("brain-unified", {"network": {"blocks": 2}})
+        first = write(tmp_path, 'extends = "model"\n[noise]\niterations = 3\n', "first.toml")
+        path = write(tmp_path, 'extends = "first.toml"\n[noise]\nbatch_size = 6\n')
+        pipeline = load_pipeline(path, {"tasks": ["t1-to-t2"]}, model)
+        assert pipeline.tasks == ("t1-to-t2",)
+        assert (pipeline.noise.iterations, pipeline.noise.batch_size) == (3, 6)
+        assert (pipeline.network, pipeline.residual) == (model.network, model.residual)
+        for recipe in (first, path):
+            with pytest.raises(ConfigError, match="name the model with --from"):
+                load_pipeline(recipe)
 
     def test_extends_cycle(self, tmp_path: Path) -> None:
         write(tmp_path, 'extends = "b.toml"\n', "a.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medtrans.config.recipes import load_pipeline
-from medtrans.config.terms import Task
+from medtrans.config.terms import Contrast, Task
 from medtrans.data.manifest import Manifest
 from medtrans.inference.look import look_at
 from medtrans.package.look import Known
@@ -144,3 +145,26 @@ def test_a_run_ends_with_a_model_that_looks(cohort: Path, tmp_path: Path, volume
     assert look is not None
     assert set(look.contrasts) <= {"t1", "t2"}
     assert len(look.contrasts) == min(volumes, 2)
+
+
+@pytest.mark.parametrize(("contrasts", "kept"), [(("t1", "t2"), True), (("t2", "flair"), False)])
+def test_the_look_of_the_model_that_a_run_starts_from(
+    cohort: Path, tmp_path: Path, contrasts: tuple[Contrast, ...], kept: bool
+) -> None:
+    """It is kept where none is learnt, and where it knows the sources."""
+    recipe = helpers.tiny_pipeline(look={"examples": 0})
+    model = helpers.save_model(
+        tmp_path / "model", recipe, look=replace(known(), contrasts=contrasts)
+    )
+    plan = TrainingPlan(
+        recipe,
+        Manifest.read(cohort),
+        tmp_path / "run",
+        stages="residual",
+        device="cpu",
+        initial=model,
+    )
+    look = load_package(train(plan)).look
+    assert (look is not None) == kept
+    if look is not None:
+        assert look.usual == known().usual

@@ -514,6 +514,38 @@ class TestNoiseFrom:
             train(plan(cohort, tmp_path / "two", pipeline, noise_from=out / "model"))
 
 
+class TestNoPairs:
+    """A run from a model, given the target contrast alone."""
+
+    def test_the_residual_stage_stays_and_the_noise_stage_moves(
+        self, finished: Path, cohort: Path, pipeline: Pipeline, tmp_path: Path
+    ) -> None:
+        before = load_package(finished / "model")
+        given = plan(cohort, tmp_path / "run", pipeline, pairs=0, initial=finished / "model")
+        assert summarise(given)["residual_iterations"] == 0
+        after = load_package(train(given))
+        assert equal(after.residual.state_dict(), before.residual.state_dict())
+        assert not equal(after.noise.state_dict(), before.noise.state_dict())
+        assert not given.stage_folder("residual").exists()
+        assert after.masked_background == before.masked_background
+
+    @pytest.mark.parametrize("masked", [True, False])
+    def test_what_the_model_knows_of_the_background_stays(
+        self, cohort: Path, pipeline: Pipeline, tmp_path: Path, masked: bool
+    ) -> None:
+        model = helpers.save_model(tmp_path / "model", pipeline, masked_background=masked)
+        given = plan(cohort, tmp_path / "run", pipeline, pairs=0, initial=model)
+        assert load_package(train(given)).masked_background == masked
+
+    def test_a_new_task_learns_from_pseudo_pairs(
+        self, finished: Path, cohort: Path, tmp_path: Path
+    ) -> None:
+        recipe = helpers.tiny_pipeline(tasks=["t2-to-t1"])
+        given = plan(cohort, tmp_path / "run", recipe, pairs=0, initial=finished / "model")
+        before, after = load_package(finished / "model"), load_package(train(given))
+        assert not equal(after.residual.state_dict(), before.residual.state_dict())
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of eight subjects."""
