@@ -28,11 +28,11 @@ from tests.volumes.builders import dicom_series
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 NOT_HERE = {  # the start of a command, and why it is not typed
-    "medtrans translate head": "needs the shipped model; tests/inference/test_whole_heads.py",
-    "medtrans translate scan.nii.gz": "needs the shipped model; tests/package/test_shipped_look.py",
+    "medtrans translate head": "the shipped model; tests/inference/test_whole_heads.py",
+    "medtrans translate scan.nii.gz": "the shipped model; tests/package/test_shipped_look.py",
     "medtrans phantom heads": "takes half a minute; tests/cli/test_cli.py makes smaller ones",
     "medtrans manifest IXI": "needs the data set; tests/data/test_layouts.py makes its tree",
-    "medtrans manifest DATA --layout mine.toml": "the page's own layout; tests/data/test_layouts.py",
+    "medtrans manifest DATA --layout mine.toml": "its own layout; tests/data/test_layouts.py",
     "medtrans noise-level --task t1-to-t2 --manifest data.csv --sweep": "trains fourteen models",
     "medtrans bundle": "tests/bundle exports and checks one",
     "medtrans train --from my_model": "the bundle of the lines before it",
@@ -95,7 +95,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"subject": s, "contrast": c, "path": f"heads/{p}", "split": split}
         for s, c, p, split in rows
     ]
-    for name in ("data.csv", "raw.csv", "cohort.csv"):
+    for name in ("data.csv", "raw.csv", "cohort.csv", "mine.csv"):
         write_manifest(folder / name, listed)
     write_manifest(
         folder / "aligned" / "manifest.csv",

@@ -258,13 +258,13 @@ Scores:
 
 _HOSPITALS_INTRODUCTION = """## Another hospital: MR to CT, three hospitals
 
-One axial slice of a whole head for each of 120 patients of three hospitals, MR and CT of 8 bits (not HU).
-Each hospital is left out in turn: the two others train (80 patients), 20 of its patients are scored. The
-other 20 give their CT as unpaired targets, or nothing. Scores are means over patients and seeds, in the
-source's foreground, on a [0, 1] scale; PSNR is after a linear fit, SSIM, MAE and raw PSNR are without.
-Differences are paired by patient, with 95 % bootstrap intervals over patients. `identity` is the linear fit
-of the MR itself. `l2 pseudo-first` is the regression, trained on as many pseudo-pairs before the pairs as
-`drdd`."""
+One axial slice of a whole head for each of 120 patients of three hospitals, MR and CT of 8 bits
+(not HU). Each hospital is left out in turn: the two others train (80 patients), 20 of its
+patients are scored. The other 20 give their CT as unpaired targets, or nothing. Scores are means
+over patients and seeds, in the source's foreground, on a [0, 1] scale; PSNR is after a linear
+fit, SSIM, MAE and raw PSNR are without. Differences are paired by patient, with 95 % bootstrap
+intervals over patients. `identity` is the linear fit of the MR itself. `l2 pseudo-first` is the
+regression, trained on as many pseudo-pairs before the pairs as `drdd`."""
 _TRIED_INTRODUCTION = """\
 ## What was tried
 

@@ -15,6 +15,8 @@ from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from medtrans.errors import TrainingError
 
@@ -151,11 +153,11 @@ def join() -> None:
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)  # else page-locked memory takes a context on the first GPU
     mixed = torch.cuda.is_available() and distributed.is_nccl_available()
-    store, rank, world = next(distributed.rendezvous("env://", timeout=_LONGEST))
+    store, rank, world = next(rendezvous("env://", timeout=_LONGEST))
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if mixed else "gloo",
         # torchrun keeps the store over a restart: the addresses in it may be of processes before.
-        store=distributed.PrefixStore(f"medtrans-{_restarts()}", store),
+        store=PrefixStore(f"medtrans-{_restarts()}", store),
         rank=rank,
         world_size=world,
         timeout=_LONGEST,
