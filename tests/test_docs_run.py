@@ -90,6 +90,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("run", "aligned"):
         (folder / name).mkdir()
     helpers.save_model(folder / "run" / "model", helpers.tiny_pipeline())
+    shutil.copytree(folder / "run" / "model", folder / "adapted" / "model")
     rows = [line.split(",")[:4] for line in manifest.read_text().splitlines()[1:]]
     listed = [
         {"subject": s, "contrast": c, "path": f"heads/{p}", "split": split}
