@@ -73,7 +73,8 @@ def typed(command: str) -> list[str] | None:
     words = shlex.split(command)[1:]
     name, options = words[0], words[1:]
     if name == "train":
-        options = [*("new-run" if word == "run" else word for word in options), "--dry-run"]
+        options[options.index("--out") + 1] = "new-run"  # a model is in the one of the page
+        options.append("--dry-run")
     if name == "check":
         options += ["--steps", "0"]
     if name == "translate" and "--model" not in options:
