@@ -30,8 +30,9 @@ demo: $(VENV)/.user
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
 
+# Not --quiet: it hides warnings from --strict too.
 docs: $(VENV)/.developer
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 test-oldest: $(OLDEST)/.made

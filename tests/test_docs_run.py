@@ -11,9 +11,11 @@ import glob
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +30,7 @@ from tests.volumes.builders import dicom_series
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 NOT_HERE = {  # the start of a command, and why it is not typed
-    "medtrans translate head": "the shipped model; tests/inference/test_whole_heads.py",
+    "medtrans translate head.nii.gz": "the shipped model; tests/inference/test_whole_heads.py",
     "medtrans translate scan.nii.gz": "the shipped model; tests/package/test_shipped_look.py",
     "medtrans phantom heads": "takes half a minute; tests/cli/test_cli.py makes smaller ones",
     "medtrans manifest IXI": "needs the data set; tests/data/test_layouts.py makes its tree",
@@ -45,7 +47,21 @@ NOT_HERE = {  # the start of a command, and why it is not typed
     "medtrans train --task t1-to-t2 --manifest coronal_t1t2.csv": "a data set of others",
     "medtrans info FILE": "any file",
 }
-TYPED_ELSEWHERE = ("own-data.md",)  # tests/cli/test_own_data.py
+OTHER_PROGRAMS = {  # the start of a line that is no command of medtrans, and why it is not typed
+    "make demo": "the shipped model; tests/cli/test_overwrite.py",
+    "make test": "this is it",
+    "pip install": "the network",
+    "cd my_model": "for MONAI's commands",
+    "python -m monai.bundle run": "tests/bundle runs both",
+    "torchrun": "four GPUs; tests/training/test_parallel.py starts processes",
+    "srun": "SLURM",
+    "dciodvfy": "a program of others; tests/volumes/dicom/test_write.py",
+    "dcentvfy": "as above",
+    "dcm2niix": "a program of others",
+    "python -m tests.volumes.fuzz": "takes hours; make fuzz",
+    "python -m benchmarks.brain": "data sets of others",
+}
+TYPED_ELSEWHERE = ("own-data.md",)  # tests/cli/test_own_data.py takes its commands from the page
 PYTHON_NOT_HERE = {"cluster.md": "SLURM and Kubernetes"}
 
 
@@ -57,13 +73,18 @@ def blocks(page: Path, kind: str) -> Iterator[str]:
             yield block[1]
 
 
-def commands(page: Path) -> list[str]:
-    lines = [
-        re.sub(r"(^|\s)#.*", "", line).strip()
+def lines(page: Path) -> list[str]:
+    """Return what a page types in a shell, without comments."""
+    whole = [
+        re.sub(r"(^|\s)#.*", "", line).split()
         for text in blocks(page, "")
         for line in text.replace("\\\n", " ").splitlines()
     ]
-    return [" ".join(line.split()) for line in lines if line.startswith("medtrans ")]
+    return [" ".join(words) for words in whole if words]
+
+
+def commands(page: Path) -> list[str]:
+    return [line for line in lines(page) if line.startswith("medtrans ")]
 
 
 def typed(command: str) -> list[str] | None:
@@ -106,6 +127,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one = folder / "heads" / "sub-001"
     for name in ("t1.nii.gz", "t2.nii.gz"):
         shutil.copy(one / name, folder / name)
+    shutil.copy(one / "t1.nii.gz", folder / "head_t1.nii.gz")
     for copy in ("real_t2.nii.gz", "synthetic.nii.gz", "others/a.nii.gz", "real/a.nii.gz"):
         (folder / copy).parent.mkdir(exist_ok=True)
         shutil.copy(one / "t2.nii.gz", folder / copy)
@@ -172,7 +194,9 @@ def test_what_a_page_types_works(
     [page for page in PAGES if [*blocks(page, "python")] and page.name not in PYTHON_NOT_HERE],
     ids=lambda page: page.name,
 )
-def test_the_python_of_a_page_works(page: Path, here: Path) -> None:
+def test_the_python_of_a_page_works(
+    page: Path, here: Path, run: Callable[[list[str]], tuple[int, str]]
+) -> None:
     import medtrans
 
     voxels = np.asanyarray(nib.load("t1.nii.gz").dataobj, dtype=np.float32)
@@ -181,16 +205,48 @@ def test_the_python_of_a_page_works(page: Path, here: Path) -> None:
         "predicted": voxels,
         "reference": voxels + 1,
         "mask": voxels > 0,
+        "slicer": slicer(),
     }
     (here / "t2.nii.gz").unlink()
     small = medtrans.Translator.load("run/model")
+
+    def start(command: list[str], *, check: bool, env: dict[str, str]) -> None:
+        assert check
+        assert env == {"FROM": "before Slicer"}
+        words = typed(shlex.join(["medtrans", *command[1:]]))
+        assert words is not None
+        assert run(words)[0] == 0
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(medtrans.Translator, "load", lambda *_: small)
+        patch.setattr(subprocess, "run", start)
         for text in blocks(page, "python"):
             exec(compile(text, page.name, "exec"), names)
 
 
+def slicer() -> SimpleNamespace:
+    """What the pages use of 3D Slicer's module, with the parameters that it has there."""
+
+    def load_volume(filename: str, properties: dict[str, str]) -> object:
+        assert set(properties) == {"name"}
+        return nib.load(filename)
+
+    environment = {"FROM": "before Slicer"}
+    return SimpleNamespace(
+        util=SimpleNamespace(startupEnvironment=lambda: environment, loadVolume=load_volume)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_not_of_medtrans_is_listed(page: Path) -> None:
+    known = ("medtrans ", *OTHER_PROGRAMS)
+    assert not [line for line in lines(page) if not line.startswith(known)]
+
+
 def test_every_exception_is_still_in_a_page() -> None:
+    every_line = [line for page in PAGES for line in lines(page)]
+    for start in OTHER_PROGRAMS:
+        assert any(line.startswith(start) for line in every_line), start
     every = [command for page in PAGES for command in commands(page)]
     for start in NOT_HERE:
         assert any(command.startswith(start) for command in every), start

@@ -1,4 +1,4 @@
-"""From a folder of scans to a translated cohort: six commands, and nothing edited by hand."""
+"""The commands of docs/own-data.md as they stand: a folder of scans becomes a translated cohort."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 from medtrans.cli.app import main
 from medtrans.volumes import read_volume
 from tests.cli.messy import MOVED_DEG, MOVED_MM, write_messy
+from tests.test_docs import ROOT
+from tests.test_docs_run import commands
 
 RECIPE = """
 extends = "t1-to-t2"
@@ -48,7 +50,7 @@ def medtrans(
     monkeypatch.chdir(tmp_path)
 
     def run(command: str) -> tuple[int, Any]:
-        monkeypatch.setattr(sys, "argv", ["medtrans", *command.split(), "--json"])
+        monkeypatch.setattr(sys, "argv", [*command.split(), "--json"])
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
@@ -61,8 +63,10 @@ def medtrans(
 def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
     write_messy(tmp_path / "DATA")
     (tmp_path / "tiny.toml").write_text(RECIPE)
+    page = commands(ROOT / "docs" / "own-data.md")
+    manifest, first_check, align, second_check, train, translate, evaluate = page
 
-    code, listed = medtrans("manifest DATA --out data.csv")
+    code, listed = medtrans(manifest)
     assert code == 0
     assert listed["volumes"] == 16
     table = pd.read_csv(tmp_path / "data.csv", dtype=str)
@@ -71,13 +75,13 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
     assert "Doe" not in (tmp_path / "data.csv").read_text()
     [patient] = [name for name in table["subject"] if not name.startswith("sub-")][:1]
 
-    code, refused = medtrans("check --task t1-to-t2 --manifest data.csv --pipeline tiny.toml")
+    code, refused = medtrans(f"{first_check} --pipeline tiny.toml")
     assert code == 2
     refused = refused if isinstance(refused, str) else json.dumps(refused)
     assert "Training would stop at 2 problem(s)" in refused
     assert "medtrans align" in refused
 
-    code, aligned = medtrans("align --manifest data.csv --out aligned")
+    code, aligned = medtrans(align)
     assert code == 0
     result = {row["subject"]: row for row in aligned["pairs"]}
     resampled = {name for name, row in result.items() if row["result"] == "resampled"}
@@ -92,8 +96,7 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
     assert (archive.loc["t1", "series"], archive.loc["t2", "series"]) == ("", "1.2.3.2")
     assert archive.loc["t1", "path"].endswith("t1_on-t2_resampled.nii.gz")
 
-    given = "--task t1-to-t2 --manifest aligned/manifest.csv --pipeline tiny.toml"
-    code, checked = medtrans(f"check {given} --steps 2")
+    code, checked = medtrans(f"{second_check} --pipeline tiny.toml --steps 2")
     assert code == 0
     assert checked["train_pairs"] == {"t1-to-t2": 6}
     assert [row["stage"] for row in checked["estimated_without_validation"]] == [
@@ -101,21 +104,17 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
         "residual",
     ]
 
-    code, trained = medtrans(f"train {given} --out run")
+    code, trained = medtrans(f"{train} --pipeline tiny.toml")
     assert (code, trained["model"]) == (0, "run/model")
 
-    code, cohort = medtrans(
-        "translate --manifest aligned/manifest.csv --model run/model --out-dir out"
-    )
+    code, cohort = medtrans(translate)
     assert (code, cohort["translated"], cohort["failed"]) == (0, 8, 0)
     for row in cohort["volumes"]:
         source, made = read_volume(tmp_path / row["input"]), read_volume(tmp_path / row["output"])
         assert made.shape == source.shape
         np.testing.assert_allclose(made.affine, source.affine, atol=1e-3)
 
-    code, scored = medtrans(
-        "evaluate --model run/model --manifest aligned/manifest.csv --split test --out scores"
-    )
+    code, scored = medtrans(evaluate)
     assert code == 0
     assert scored["page"] == "scores/index.html"
     assert (tmp_path / "scores" / "scores.csv").is_file()
