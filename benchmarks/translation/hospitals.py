@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.translation.cohorts import HERE
+from benchmarks.translation.scoring import named
+from medtrans.evaluate.summary import interval
 
 HOSPITALS = HERE / "hospitals.csv"
 _KEYS = ["site", "its_targets", "pairs", "method", "mode", "subject"]
-_SCORES = ["psnr_fit", "psnr", "ssim", "mae"]
+_SCORES = ["psnr_fit", "psnr", "ssim_fit", "mae_fit"]
 _PAIRS = ("none", "8 subjects", "32 subjects", "all")
-_DRAWS = 9999
 _RIVALS = ("regression l2", "l2 pseudo-first")
 
 
@@ -48,8 +48,7 @@ def tables(path: Path = HOSPITALS) -> Iterator[tuple[str, list[Row]]]:
 
     The interval is of the mean paired difference to a rival with the same pairs, over patients.
     """
-    table = pd.read_csv(path, keep_default_na=False)
-    table["name"] = table.method + (" " + table["mode"]).where(table["mode"] != "", "")
+    table = named(pd.read_csv(path, keep_default_na=False))
     for its_targets, arm in table.groupby("its_targets"):
         for pairs in _PAIRS:
             rows = arm[arm.pairs == pairs]
@@ -73,8 +72,7 @@ def _beside(of_name: pd.DataFrame, rows: pd.DataFrame, rival: str) -> str:
     if other.empty or (of_name.method == rival).all():
         return "–"
     difference = (of_name.set_index("subject").psnr_fit - other).dropna().to_numpy()
-    draws = np.random.default_rng(0).integers(0, len(difference), (_DRAWS, len(difference)))
-    low, high = np.quantile(difference[draws].mean(axis=1), [0.025, 0.975])
+    [low], [high] = interval(difference[None])
     return f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 

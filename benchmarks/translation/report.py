@@ -15,6 +15,7 @@ from benchmarks.translation.__main__ import RESULTS
 from benchmarks.translation.cells import LONGER
 from benchmarks.translation.cohorts import HERE
 from benchmarks.translation.hospitals import tables
+from benchmarks.translation.scoring import named
 from benchmarks.translation.unified import RESULTS as UNIFIED
 
 RETRAINED = HERE / "retrained.csv"
@@ -61,9 +62,8 @@ def load(path: Path, split: str) -> pd.DataFrame:
     scores = {column: [""] for column in _COLUMNS}  # "none" pairs and an empty mode are no gaps
     table = pd.read_csv(path, keep_default_na=False, na_values=scores)
     table = table[table.split == split]
-    name = table.method + (" " + table["mode"]).where(table["mode"] != "", "")
     order = pd.Categorical(table.pairs, PAIRS, ordered=True)
-    return table.assign(name=name, pairs=order)
+    return named(table).assign(pairs=order)
 
 
 def _tables(rows: pd.DataFrame) -> list[str]:
@@ -261,10 +261,11 @@ _HOSPITALS_INTRODUCTION = """## Another hospital: MR to CT, three hospitals
 One axial slice of a whole head for each of 120 patients of three hospitals, MR and CT of 8 bits
 (not HU). Each hospital is left out in turn: the two others train (80 patients), 20 of its
 patients are scored. The other 20 give their CT as unpaired targets, or nothing. Scores are means
-over patients and seeds, in the source's foreground, on a [0, 1] scale; PSNR is after a linear
-fit, SSIM, MAE and raw PSNR are without. Differences are paired by patient, with 95 % bootstrap
-intervals over patients. `identity` is the linear fit of the MR itself. `l2 pseudo-first` is the
-regression, trained on as many pseudo-pairs before the pairs as `drdd`."""
+over patients and seeds, in the target's foreground, on a [0, 1] scale, after a least-squares
+linear fit but for the raw PSNR. Differences are paired by patient, with 95 % bootstrap intervals
+over patients. `identity` is the linear fit of the MR itself. `l2 pseudo-first` is the regression,
+trained on as many pseudo-pairs before the pairs as `drdd`."""
+
 _TRIED_INTRODUCTION = """\
 ## What was tried
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.translation.methods import Predict
@@ -53,6 +54,12 @@ def score_subject(
         "realism": _realism(image, truth),
     }
     return {**scores, **texture, "seconds": round(seconds, 3)}
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """Add a column `name`: the method, with its mode where it has one."""
+    mode = table["mode"]
+    return table.assign(name=table.method + (" " + mode).where(mode != "", ""))
 
 
 def _realism(image: Voxels, truth: Voxels) -> float | None:

@@ -16,7 +16,7 @@ def results(path: Path) -> Path:
         for patient in range(4):
             for method, above in (("regression l2", 0.0), ("l2 pseudo-first", 1.0), ("drdd", 0.5)):
                 psnr = 18.0 + 2 * patient + seed + above
-                scores = {"psnr_fit": psnr, "psnr": psnr - 1, "ssim": 0.5, "mae": 0.1}
+                scores = {"psnr_fit": psnr, "psnr": psnr - 1, "ssim_fit": 0.5, "mae_fit": 0.1}
                 key = {"cohort": "mrct-without-A-targets", "pairs": "all", "seed": seed}
                 mode = "fidelity" if method == "drdd" else ""
                 named = {"method": method, "mode": mode, "subject": f"p{patient}"}
