@@ -49,10 +49,11 @@ class RecipeRequest:
         UsageError
             When neither a recipe, a model nor a task is named.
         """
+        model = None if self.initial is None else read_recipe(find_package(self.initial))
         if self.pipeline is not None:
-            return load_pipeline(self.pipeline, self._changes(), self._model())
-        if self.initial is not None:
-            return self._of_model(self.initial)
+            return load_pipeline(self.pipeline, self._changes(), model)
+        if model is not None:
+            return self._over(model)
         if not self.tasks:
             raise UsageError(
                 "Which task? Give --task t1-to-t2 (several with commas), or a recipe with "
@@ -61,14 +62,11 @@ class RecipeRequest:
         first = str(self.tasks[0])
         return load_pipeline(first if first in shipped_tasks() else "base", self._changes())
 
-    def _model(self) -> Pipeline | None:
-        return None if self.initial is None else read_recipe(find_package(self.initial))
-
-    def _of_model(self, model: str) -> Pipeline:
-        recipe = read_recipe(find_package(model)).model_dump(mode="json")
+    def _over(self, model: Pipeline) -> Pipeline:
+        recipe = model.model_dump(mode="json")
         for stage, changes in self._iterations().items():
             recipe[stage] |= changes
-        return pipeline_from_dict({**recipe, **self._task_names()}, model)
+        return pipeline_from_dict({**recipe, **self._task_names()}, str(self.initial))
 
     def _changes(self) -> dict[str, object]:
         return {**self._iterations(), **self._task_names()}

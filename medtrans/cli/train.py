@@ -39,7 +39,6 @@ class TrainRequest:
     device : str
         "auto", "cpu" or "cuda".
     resume : bool
-        Processes that torchrun has started anew resume in any case.
     """
 
     recipe: RecipeRequest
@@ -63,7 +62,7 @@ class TrainRequest:
             pairs=self.pairs,
             seed=self.seed,
             device=own_gpu(self.device),
-            resume=self.resume or restarted(),
+            resume=self.resume,
             initial=self.recipe.initial,
         )
 
@@ -89,7 +88,7 @@ def train_model(request: TrainRequest, dry_run: bool) -> dict[str, object]:
     plan = request.plan()
     if dry_run:
         return summarise(plan)
-    if not plan.resume:
+    if not (plan.resume or restarted()):
         plan.manifest.verify()
     tune_process()
     with joined() as group, memory_errors("Training", LESS_MEMORY):

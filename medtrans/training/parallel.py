@@ -19,6 +19,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from medtrans.errors import TrainingError
+from medtrans.system.devices import lacks_memory
 
 _LONGEST = timedelta(hours=12)  # the others wait while the first prepares volumes or validates
 
@@ -184,6 +185,8 @@ def _reduce(values: Tensor, by: distributed.ReduceOp.RedOpType) -> None:
     try:
         distributed.all_reduce(values, by)
     except RuntimeError as error:
+        if lacks_memory(error):
+            raise
         raise TrainingError(
             "Another process of this training has ended, so this one cannot go on. With "
             "--max-restarts torchrun starts them all anew; otherwise give the same command with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from medtrans.system.progress import be_silent, say
@@ -17,7 +18,7 @@ from medtrans.training.checkpoint import Weights
 from medtrans.training.loop import Execution, fit
 from medtrans.training.packaging import save_model
 from medtrans.training.page import run_page
-from medtrans.training.parallel import ALONE, Group
+from medtrans.training.parallel import ALONE, Group, restarted
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run_folder import claimed, goes_on, write_recipe
 from medtrans.training.setup import TrainingSetup, set_up
@@ -30,7 +31,8 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     Ctrl-C and SIGTERM save and stop a stage, and act at once between the stages, where nothing is
     lost; the same plan with `resume` goes on, and ends with the same weights, bit for bit on the
     same machine, as a run that was never stopped. Several processes call it
-    with the same plan; the first of them writes.
+    with the same plan; the first of them writes. Processes that torchrun has started anew go on
+    without `resume`.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ def train(plan: TrainingPlan, group: Group = ALONE) -> Path:
     """
     if not group.leads:
         be_silent()
+    plan = replace(plan, resume=plan.resume or restarted())
     setup = set_up(plan, group)
     with ExitStack() as claims:
         with group.leader_first():

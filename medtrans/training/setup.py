@@ -25,6 +25,8 @@ from medtrans.training.parallel import Group
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run_folder import Settings
 
+_SHOWN = ("volume", "slices", "contrasts", "diffusion")  # of a recipe: what a network is shown
+
 
 @dataclass(frozen=True)
 class TrainingSetup:
@@ -65,11 +67,14 @@ class TrainingSetup:
     def keeps_residual(self) -> bool:
         """Whether the residual stage stays that of the model, which does the tasks, for no pairs.
 
-        Pseudo-pairs teach a network that knows nothing; one that was trained on pairs they cost up
-        to 1.8 dB (docs/adapt.md).
+        Pseudo-pairs teach a network that knows nothing; to one that was trained on pairs they do
+        harm (docs/adapt.md). It is trained on them where the recipe shows it other images.
         """
-        known = () if self.initial is None else self.initial.pipeline.tasks
-        return not any(self.data.pairs.values()) and set(self.pipeline.tasks) <= set(known)
+        if self.initial is None or any(self.data.pairs.values()):
+            return False
+        ours, before = self.pipeline, self.initial.pipeline
+        same = all(getattr(ours, part) == getattr(before, part) for part in _SHOWN)
+        return same and set(ours.tasks) <= set(before.tasks)
 
     @property
     def residual_iterations(self) -> int:

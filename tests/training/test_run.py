@@ -312,6 +312,16 @@ def signalling(loss: Callable[..., Tensor], step: int) -> Callable[..., Tensor]:
 
 
 class TestRefusals:
+    def test_a_process_that_torchrun_started_anew_goes_on(
+        self, cohort: Path, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = plan(cohort, tmp_path / "run", pipeline)
+        train(given)
+        with pytest.raises(OutputError, match="already holds a run"):
+            train(given)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert train(given) == given.model_folder
+
     def test_resume_with_other_settings_names_them(
         self, finished: Path, cohort: Path, pipeline: Pipeline
     ) -> None:
@@ -542,6 +552,15 @@ class TestNoPairs:
     ) -> None:
         recipe = helpers.tiny_pipeline(tasks=["t2-to-t1"])
         given = plan(cohort, tmp_path / "run", recipe, pairs=0, initial=finished / "model")
+        before, after = load_package(finished / "model"), load_package(train(given))
+        assert not equal(after.residual.state_dict(), before.residual.state_dict())
+
+    def test_so_does_a_network_that_is_shown_other_images(
+        self, finished: Path, cohort: Path, tmp_path: Path
+    ) -> None:
+        recipe = helpers.tiny_pipeline(diffusion={"sigma": 0.5})
+        given = plan(cohort, tmp_path / "run", recipe, pairs=0, initial=finished / "model")
+        assert summarise(given)["residual_iterations"] == recipe.residual.iterations
         before, after = load_package(finished / "model"), load_package(train(given))
         assert not equal(after.residual.state_dict(), before.residual.state_dict())
 
