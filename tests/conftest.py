@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from medtrans.cli import app
 from medtrans.config.schema import Pipeline
 from tests import helpers
+from tests.helpers import Answer, Run
 
 hypothesis.settings.register_profile("medtrans", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("medtrans")
@@ -53,3 +58,19 @@ def dcm2niix() -> str:
     """Path of the dcm2niix program that its package carries, or skip."""
     package = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed")
     return str(package.bin)
+
+
+@pytest.fixture
+def medtrans(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Type a command in this process; gives its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["medtrans", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            app.main()
+        return Answer(int(stopped.value.code or 0), *capfd.readouterr())
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -63,6 +64,24 @@ FOREIGN_NETWORK = {
     "num_head_channels": 4,
     "norm_num_groups": 4,
 }
+
+
+class Answer(NamedTuple):
+    """What a command that was typed in this process answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What --json printed: one line."""
+        assert self.out.endswith("}\n")
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
 
 
 def tiny_pipeline(recipe: str = "t1-to-t2", **overrides: Any) -> Pipeline:

@@ -17,6 +17,7 @@ from benchmarks.translation.cohorts import Changes, Cohort, CohortData
 from benchmarks.translation.methods import (
     Predict,
     averaged,
+    cyclegan,
     drdd_predict,
     pix2pix,
     rddm,
@@ -40,6 +41,7 @@ BASELINES = {
     "regression l1": regression("l1"),
     "regression l2": regression("l2"),
     "pix2pix": pix2pix,
+    "cyclegan": cyclegan,
     "rddm": rddm,
 }
 LONGER = " x4"  # ends the name of a method, or variant, with four times the steps on pairs
@@ -47,7 +49,7 @@ _LONGER_TIMES = 4
 _RDDM_STEPS = 4
 _SECONDS = "cpu_seconds.txt"
 _RECIPE = "recipe.json"
-_NO_RESUME = ("pix2pix",)  # its critic is in no checkpoint
+_NO_RESUME = ("pix2pix", "cyclegan")  # their critics are in no checkpoint
 _OWN_KEYS = ("start", "related", "method")  # of a variant; the others are of the recipe
 _DEVICE = torch.device("cpu")
 

@@ -30,6 +30,7 @@ _LAST = 1000.0  # the time that a network without time steps is told
 _LEFT_RIGHT = 2  # of (B, C, H, W), in axial and coronal slices of RAS volumes
 _DRAWS = 4
 _ADVERSARIAL = 0.01  # of the l1 loss: pix2pix's 1 : 100
+_CYCLE, _IDENTITY = 10.0, 5.0  # of CycleGAN's adversarial loss
 
 
 def regression(loss: Loss) -> Callable[[Pipeline, StageExamples, int], Stage]:
@@ -65,24 +66,74 @@ def pix2pix(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
 
     The adversarial loss is least squares (Mao et al., arXiv 1611.04076).
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        critic = PatchDiscriminator(2, 32, in_channels=2, num_layers_d=3)
-    rate = pipeline.residual.learning_rate
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=rate, betas=(0.5, 0.999))
+    critic, optimizer = _critic(pipeline, seed, channels=2)
 
     def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
         y, real = middle(batch["source"]), batch["target"]
         fake = regress(network, batch["source"], batch["label"])
-        answers = [critic(torch.cat([y, image], 1))[-1] for image in (real, fake.detach())]
-        critic_loss = (answers[0] - 1).square().mean() + answers[1].square().mean()
-        optimizer.zero_grad()
-        critic_loss.backward()
-        optimizer.step()
-        fooled = (critic(torch.cat([y, fake], 1))[-1] - 1).square().mean()
+        _teach(critic, optimizer, torch.cat([y, real], 1), torch.cat([y, fake.detach()], 1))
+        fooled = _taken_for_real(critic, torch.cat([y, fake], 1))
         return functional.l1_loss(fake.float(), real) + _ADVERSARIAL * fooled
 
     return _stage(pipeline, examples, seed, step)
+
+
+def cyclegan(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:
+    """CycleGAN (Zhu et al., arXiv 1703.10593), with least squares, cycles of l1 and identities.
+
+    It is given sources and targets, and never the two of one pair: the targets of a batch are moved
+    on by one. Its second generator makes sources of targets.
+    """
+    back = residual_network(pipeline, seed).train()
+    rate = pipeline.residual.learning_rate
+    optimizer = torch.optim.AdamW(back.parameters(), lr=rate, betas=(0.5, 0.999))
+    critics = [_critic(pipeline, seed + number, channels=1) for number in range(2)]
+
+    def step(network: nn.Module, batch: Batch, _: Generator) -> Tensor:
+        optimizer.step()  # by the gradients of the step before
+        optimizer.zero_grad()
+        stack, label = batch["source"].shape[1], batch["label"]
+        real_source, real_target = middle(batch["source"]), batch["target"].roll(1, 0)
+        total = real_target.new_zeros(())
+        ways = (
+            (network, back, real_source, real_target),
+            (back, network, real_target, real_source),
+        )
+        for (there, again, given, wanted), critic in zip(ways, critics, strict=True):
+            fake = regress(there, given.expand(-1, stack, -1, -1), label)
+            _teach(*critic, wanted, fake.detach())
+            returned = regress(again, fake.expand(-1, stack, -1, -1), label)
+            kept = regress(there, wanted.expand(-1, stack, -1, -1), label)
+            total = total + _taken_for_real(critic[0], fake)
+            total = total + _CYCLE * functional.l1_loss(returned.float(), given)
+            total = total + _IDENTITY * functional.l1_loss(kept.float(), wanted)
+        return total
+
+    return _stage(pipeline, examples, seed, step)
+
+
+def _critic(
+    pipeline: Pipeline, seed: int, channels: int
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Build a patch discriminator (MONAI's) of images with so many channels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        critic = PatchDiscriminator(2, 32, in_channels=channels, num_layers_d=3)
+    rate = pipeline.residual.learning_rate
+    return critic, torch.optim.AdamW(critic.parameters(), lr=rate, betas=(0.5, 0.999))
+
+
+def _teach(critic: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, fake: Tensor) -> None:
+    """Take a step of a discriminator: real images are 1, others 0."""
+    answers = [critic(image)[-1] for image in (real, fake)]
+    loss = (answers[0] - 1).square().mean() + answers[1].square().mean()
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def _taken_for_real(critic: nn.Module, fake: Tensor) -> Tensor:
+    return (critic(fake)[-1] - 1).square().mean()
 
 
 def rddm(pipeline: Pipeline, examples: StageExamples, seed: int) -> Stage:

@@ -9,21 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from medtrans.cli import app as cli
 from medtrans.cli import listing
 from medtrans.config.recipes import shipped_tasks
 from medtrans.inference import sampling
 from medtrans.training import stages
 from medtrans.version import __version__
 from tests import helpers
+from tests.helpers import Answer, Run
 
 RECIPE = """
 extends = "base"
@@ -46,37 +46,6 @@ precision = "fp32"
 [look]
 examples = 0
 """
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        assert self.out.endswith("}\n")
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-Run = Callable[..., Answer]
-
-
-@pytest.fixture
-def medtrans(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Call the command line in this process; gives its exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["medtrans", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return Answer(int(caught.value.code or 0), *capfd.readouterr())
-
-    before = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medtrans.cli import app as cli
 from medtrans.cli.crew import CrewRequest, shared_model
 from medtrans.inference import cluster
 from medtrans.inference.translator import Translator
 from tests import helpers
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.helpers import Run
 
 
 @pytest.fixture
-def translate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medtrans", "translate", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (int(caught.value.code or 0), *capfd.readouterr())
-
-    return run
+def translate(medtrans: Run) -> Run:
+    return partial(medtrans, "translate")
 
 
 @pytest.fixture(scope="module")

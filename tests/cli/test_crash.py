@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from medtrans.cli import app as cli
 from medtrans.cli import crash, listing
 from medtrans.inference.translator import Translator
 from medtrans.version import __version__
 from tests import helpers
+from tests.helpers import Run
 
 SECRET = "DOE_JANE"
 
@@ -28,17 +27,6 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def medtrans(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable:
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["medtrans", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return int(caught.value.code or 0), capfd.readouterr().err
-
-    return run
-
-
 def broken(*_: object, **__: object) -> NoReturn:
     try:
         raise KeyError(SECRET)
@@ -47,11 +35,11 @@ def broken(*_: object, **__: object) -> NoReturn:
 
 
 def test_says_where_it_was_and_what_was_asked(
-    medtrans: Callable, reports: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    medtrans: Run, reports: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(listing, "describe", broken)
     file = tmp_path / SECRET / "t1.nii.gz"
-    code, said = medtrans("info", file, "--volume", "0", f"--series={SECRET}", "--json")
+    code, _, said = medtrans("info", file, "--volume", "0", f"--series={SECRET}", "--json")
     assert code == 1
     [path] = reports.iterdir()
     assert str(path) in said
@@ -81,18 +69,18 @@ def test_an_option_that_is_none_of_ours_is_not_told() -> None:
 
 
 def test_where_none_can_be_written(
-    medtrans: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    medtrans: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(listing, "describe", broken)
     monkeypatch.setattr(crash, "folder", lambda: str(tmp_path / "none"))
-    code, said = medtrans("info", tmp_path)
+    code, _, said = medtrans("info", tmp_path)
     assert code == 1
     assert "No report could be written" in said
     assert SECRET not in said
 
 
 def test_one_volume_of_many(
-    medtrans: Callable,
+    medtrans: Run,
     identity_model: Path,
     reports: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +90,7 @@ def test_one_volume_of_many(
     for name in ("a", "b"):
         helpers.write_nifti(tmp_path / "in" / f"{name}.nii.gz", *helpers.head())
     monkeypatch.setattr(Translator, "sample", broken)
-    code, said = medtrans(
+    code, _, said = medtrans(
         "translate", tmp_path / "in", "-o", tmp_path / "out", "--model", identity_model
     )
     assert code == 1
@@ -111,6 +99,6 @@ def test_one_volume_of_many(
     assert len(list(reports.iterdir())) == 2
 
 
-def test_a_mistake_of_the_user_is_no_crash(medtrans: Callable, reports: Path) -> None:
+def test_a_mistake_of_the_user_is_no_crash(medtrans: Run, reports: Path) -> None:
     assert medtrans("info", "nothing.nii.gz")[0] == 2
     assert list(reports.iterdir()) == []

@@ -1,20 +1,17 @@
 """`medtrans manifest`, from the folder to the file that the other commands read."""
 
 import json
+from functools import partial
 
 import pytest
 
-from medtrans.cli.app import main
 from medtrans.data.manifest import Manifest
 from tests.volumes.builders import nifti_bytes
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["medtrans", "manifest", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    said = capsys.readouterr()
-    return stopped.value.code or 0, said.out, said.err
+@pytest.fixture
+def run(medtrans):
+    return partial(medtrans, "manifest")
 
 
 @pytest.fixture
@@ -27,8 +24,8 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_for_a_person(folder, tmp_path, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, folder, "--out", tmp_path / "m.csv")
+def test_for_a_person(folder, tmp_path, run):
+    code, out, _ = run(folder, "--out", tmp_path / "m.csv")
     assert code == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "volumes: 5" in lines
@@ -44,11 +41,11 @@ def test_for_a_person(folder, tmp_path, monkeypatch, capsys):
     assert "\na,t1,data/a/t1.nii.gz," in text
 
 
-def test_for_a_program(folder, tmp_path, monkeypatch, capsys):
+def test_for_a_program(folder, tmp_path, run):
     out_csv = tmp_path / "deep" / "m.csv"
     out_csv.parent.mkdir()
     arguments = (folder, "-o", out_csv, "--val", "0", "--test", "0", "--json")
-    code, out, _ = run(monkeypatch, capsys, *arguments)
+    code, out, _ = run(*arguments)
     result = json.loads(out)
     assert code == 0
     assert [row["subjects"] for row in result["splits"]] == [3, 0, 0, 3]
@@ -57,21 +54,21 @@ def test_for_a_program(folder, tmp_path, monkeypatch, capsys):
     assert len(Manifest.read(out_csv).entries("train")) == 5
 
 
-def test_a_layout_says_what_to_expect(folder, tmp_path, monkeypatch, capsys):
+def test_a_layout_says_what_to_expect(folder, tmp_path, run):
     (folder / "IXI002-Guys-0828-T1.nii.gz").write_bytes(nifti_bytes((4, 4, 4)))
     arguments = (folder, "-o", tmp_path / "m.csv", "--layout", "ixi")
-    code, out, _ = run(monkeypatch, capsys, *arguments)
+    code, out, _ = run(*arguments)
     assert code == 0
     assert "expected:\n  t1: 581\n  t2: 578" in out
 
 
-def test_an_edited_manifest_is_not_replaced(folder, tmp_path, monkeypatch, capsys):
+def test_an_edited_manifest_is_not_replaced(folder, tmp_path, run):
     (tmp_path / "m.csv").write_text("edited")
-    code, _, err = run(monkeypatch, capsys, folder, "-o", tmp_path / "m.csv")
+    code, _, err = run(folder, "-o", tmp_path / "m.csv")
     assert code == 2
     assert "may have been edited" in err
     assert (tmp_path / "m.csv").read_text() == "edited"
-    code, _, _ = run(monkeypatch, capsys, folder, "-o", tmp_path / "m.csv", "--overwrite")
+    code, _, _ = run(folder, "-o", tmp_path / "m.csv", "--overwrite")
     assert code == 0
     assert len(Manifest.read(tmp_path / "m.csv").entries()) == 5
 
@@ -81,9 +78,9 @@ def test_an_edited_manifest_is_not_replaced(folder, tmp_path, monkeypatch, capsy
     [(["nowhere"], "expected a folder"), ([".", "--layout", "ixl"], "did you mean 'ixi'"),
      ([".", "--val", "2"], "leave nothing for training"), (["."], "found no volume to list")],
 )  # fmt: skip
-def test_what_a_user_can_fix(tmp_path, monkeypatch, capsys, arguments, words):
+def test_what_a_user_can_fix(tmp_path, monkeypatch, run, arguments, words):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert words in err
     assert not list(tmp_path.iterdir())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtrans.cli import app as cli
 from medtrans.config.terms import Task
 from medtrans.errors import OutputError
 from medtrans.inference.jobs import Job, read_job
@@ -20,19 +17,9 @@ from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import save_curves, save_grid
 from medtrans.volumes import marks
 from tests import helpers
+from tests.helpers import Run
 
 MINE = "my own work"
-
-
-@pytest.fixture
-def medtrans(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable:
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["medtrans", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return int(caught.value.code or 0), capfd.readouterr().err
-
-    return run
 
 
 @pytest.fixture
@@ -40,18 +27,16 @@ def head_file(tmp_path: Path) -> Path:
     return helpers.write_nifti(tmp_path / "sub-1_T1w.nii.gz", *helpers.head())
 
 
-def refused_then_done(
-    run: Callable[..., tuple[int, str]], file: Path, *arguments: object, again: bool = True
-) -> None:
+def refused_then_done(run: Run, file: Path, *arguments: object, again: bool = True) -> None:
     """Refuse while the user's file is there, replace it when told to, and then unasked."""
     file.parent.mkdir(exist_ok=True, parents=True)
     file.write_text(MINE)
-    code, said = run(*arguments)
+    code, _, said = run(*arguments)
     assert code == 2, said
     assert file.name in said
     assert "--overwrite" in said
     assert file.read_text() == MINE
-    code, said = run(*arguments, "--overwrite")
+    code, _, said = run(*arguments, "--overwrite")
     assert code == 0, said
     assert file.read_bytes() != MINE.encode()
     if again:
@@ -64,21 +49,21 @@ class TestTranslate:
         [("sub-1_T1w.mha", "itk"), ("sub-1_T1w.nii", "nifti"), ("sub-1_T1w.nrrd", "itk")],
     )
     def test_the_input_keeps_its_sidecar(
-        self, medtrans: Callable, identity_model: Path, head_file: Path, goal: str, kind: str
+        self, medtrans: Run, identity_model: Path, head_file: Path, goal: str, kind: str
     ) -> None:
         arguments = ("translate", head_file, "--model", identity_model, "--output-kind", kind)
         sidecar = head_file.with_name("sub-1_T1w.json")
         refused_then_done(medtrans, sidecar, *arguments, "-o", head_file.with_name(goal))
 
     def test_report(
-        self, medtrans: Callable, identity_model: Path, head_file: Path, tmp_path: Path
+        self, medtrans: Run, identity_model: Path, head_file: Path, tmp_path: Path
     ) -> None:
         page = tmp_path / "page.html"
         arguments = ("translate", head_file, "--model", identity_model, "--report", page)
         refused_then_done(medtrans, page, *arguments)
 
     def test_uncertainty(
-        self, medtrans: Callable, random_model: Path, head_file: Path, tmp_path: Path
+        self, medtrans: Run, random_model: Path, head_file: Path, tmp_path: Path
     ) -> None:
         spread = tmp_path / "spread.nii.gz"
         arguments = ("translate", head_file, "--model", random_model, "--samples", "2")
@@ -111,7 +96,7 @@ class TestTranslate:
                 read_job(job, Task.parse("t1-to-t2"), samples=1)
 
 
-def test_scores(medtrans: Callable, identity_model: Path, cohort: Path, tmp_path: Path) -> None:
+def test_scores(medtrans: Run, identity_model: Path, cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("evaluate", "--manifest", cohort, "--model", identity_model, "--out", out)
     refused_then_done(medtrans, out / "scores.csv", *arguments, "--mode", "fidelity")
@@ -144,7 +129,7 @@ def test_marks_of_pictures_and_pages(tmp_path: Path) -> None:
         marks.require_marked([file], mark, overwrite=True)
 
 
-def test_noise_level(medtrans: Callable, cohort: Path, tmp_path: Path) -> None:
+def test_noise_level(medtrans: Run, cohort: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         'extends = "base"\ntasks = ["t1-to-t2"]\n[volume]\nspacing_mm = [0.0, 0.0, 0.0]\n'
@@ -154,19 +139,19 @@ def test_noise_level(medtrans: Callable, cohort: Path, tmp_path: Path) -> None:
     out.mkdir()
     for name in ("noise_level.csv", "noise_level.png"):
         (out / name).write_text(MINE)
-        code, said = medtrans(*arguments, "--pipeline", recipe)
+        code, _, said = medtrans(*arguments, "--pipeline", recipe)
         assert code == 2, said
         assert name in said
         assert (out / name).read_text() == MINE
         (out / name).unlink()
 
 
-def test_demo(medtrans: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo(medtrans: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medtrans.cli import demo
 
     for name in ("mni152_t1.nii.gz", "mni152_t1_and_synthetic_t2.png", "mni152_t2.html"):
         (tmp_path / name).write_text(MINE)
-        code, said = medtrans("demo", "--out", tmp_path)
+        code, _, said = medtrans("demo", "--out", tmp_path)
         assert code == 2, said
         assert name in said
         assert (tmp_path / name).read_text() == MINE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medtrans.cli.app import main
 from medtrans.volumes import read_volume
 from tests.cli.messy import MOVED_DEG, MOVED_MM, write_messy
+from tests.helpers import Run
 from tests.test_docs import ROOT
 from tests.test_docs_run import commands
 
@@ -39,34 +38,30 @@ patch = [16, 16]
 [look]
 examples = 0
 """
-Run = Callable[..., tuple[int, Any]]
+Typed = Callable[[str], tuple[int, Any]]
 
 
 @pytest.fixture
-def medtrans(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Run:
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, medtrans: Run) -> Typed:
     """Type a command in the folder of the test; gives the exit code and what --json says."""
     monkeypatch.chdir(tmp_path)
 
     def run(command: str) -> tuple[int, Any]:
-        monkeypatch.setattr(sys, "argv", [*command.split(), "--json"])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capfd.readouterr()
-        return int(stopped.value.code or 0), json.loads(said.out) if said.out else said.err
+        program, *words = command.split()
+        assert program == "medtrans"
+        code, out, err = medtrans(*words, "--json")
+        return code, json.loads(out) if out else err
 
     return run
 
 
-def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
+def test_six_commands(typed: Typed, tmp_path: Path) -> None:
     write_messy(tmp_path / "DATA")
     (tmp_path / "tiny.toml").write_text(RECIPE)
     page = commands(ROOT / "docs" / "own-data.md")
     manifest, first_check, align, second_check, train, translate, evaluate = page
 
-    code, listed = medtrans(manifest)
+    code, listed = typed(manifest)
     assert code == 0
     assert listed["volumes"] == 16
     table = pd.read_csv(tmp_path / "data.csv", dtype=str)
@@ -75,13 +70,13 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
     assert "Doe" not in (tmp_path / "data.csv").read_text()
     [patient] = [name for name in table["subject"] if not name.startswith("sub-")][:1]
 
-    code, refused = medtrans(f"{first_check} --pipeline tiny.toml")
+    code, refused = typed(f"{first_check} --pipeline tiny.toml")
     assert code == 2
     refused = refused if isinstance(refused, str) else json.dumps(refused)
     assert "Training would stop at 2 problem(s)" in refused
     assert "medtrans align" in refused
 
-    code, aligned = medtrans(align)
+    code, aligned = typed(align)
     assert code == 0
     result = {row["subject"]: row for row in aligned["pairs"]}
     resampled = {name for name, row in result.items() if row["result"] == "resampled"}
@@ -96,7 +91,7 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
     assert (archive.loc["t1", "series"], archive.loc["t2", "series"]) == ("", "1.2.3.2")
     assert archive.loc["t1", "path"].endswith("t1_on-t2_resampled.nii.gz")
 
-    code, checked = medtrans(f"{second_check} --pipeline tiny.toml --steps 2")
+    code, checked = typed(f"{second_check} --pipeline tiny.toml --steps 2")
     assert code == 0
     assert checked["train_pairs"] == {"t1-to-t2": 6}
     assert [row["stage"] for row in checked["estimated_without_validation"]] == [
@@ -104,17 +99,17 @@ def test_six_commands(medtrans: Run, tmp_path: Path) -> None:
         "residual",
     ]
 
-    code, trained = medtrans(f"{train} --pipeline tiny.toml")
+    code, trained = typed(f"{train} --pipeline tiny.toml")
     assert (code, trained["model"]) == (0, "run/model")
 
-    code, cohort = medtrans(translate)
+    code, cohort = typed(translate)
     assert (code, cohort["translated"], cohort["failed"]) == (0, 8, 0)
     for row in cohort["volumes"]:
         source, made = read_volume(tmp_path / row["input"]), read_volume(tmp_path / row["output"])
         assert made.shape == source.shape
         np.testing.assert_allclose(made.affine, source.affine, atol=1e-3)
 
-    code, scored = medtrans(evaluate)
+    code, scored = typed(evaluate)
     assert code == 0
     assert scored["page"] == "scores/index.html"
     assert (tmp_path / "scores" / "scores.csv").is_file()
