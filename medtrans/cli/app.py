@@ -136,7 +136,8 @@ def translate(
         ),
     ] = False,
     uncertainty: Annotated[
-        Path | None, typer.Option(help="File for the standard deviation over --samples.")
+        Path | None,
+        typer.Option(help="File for the expected absolute error, in the output's unit."),
     ] = None,
     mask: Annotated[
         Path | None,
@@ -373,6 +374,12 @@ def evaluate(
             help="With --prediction: lowest and highest intensity, as -1000 2000 (HU) for CT."
         ),
     ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --prediction: a map of how far off it is, or a folder of them, to score too."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -399,7 +406,7 @@ def evaluate(
         task=task,
         split=split,
         modes=cast("tuple[Mode, ...]", tuple(mode or ())),  # `Settings` checks them
-        files=Files(prediction, reference, mask, region, window),
+        files=Files(prediction, reference, mask, region, window, uncertainty),
         out=out,
         seed=seed,
         pages=pages,

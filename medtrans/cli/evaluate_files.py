@@ -35,6 +35,8 @@ class Files:
         Where the patient is, by default the reference's foreground; and a region of interest.
     window : pair of float or None
         The intensities that become 0 and 1, in the files' unit; None for MR.
+    uncertainty : Path or None
+        What says how far off the prediction is: a file, or a folder of them.
     """
 
     prediction: Path | None
@@ -42,10 +44,16 @@ class Files:
     mask: Path | None
     region: Path | None
     window: tuple[float, float] | None
+    uncertainty: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.prediction is None) != (self.reference is None):
             raise UsageError("--prediction and --reference go together.")
+        if self.uncertainty is not None and self.prediction is None:
+            raise UsageError(
+                "--uncertainty goes with --prediction and --reference. A model says itself how far "
+                "off it is, and a CSV of predictions has a column for it."
+            )
         if self.window is not None and self.window[0] >= self.window[1]:
             low, high = self.window
             raise UsageError(f"--window is its lower end, then its upper, not {low} {high}.")
@@ -95,12 +103,25 @@ class Files:
 
     def _named(self, prediction: Path, reference: Path) -> list[Prediction]:
         if self.are_two:
-            return [Prediction(prediction.name, prediction, reference, self.mask, self.region)]
+            return [
+                Prediction(
+                    prediction.name,
+                    prediction,
+                    reference,
+                    self.mask,
+                    self.region,
+                    uncertainty=self.uncertainty,
+                )
+            ]
         if not reference.is_dir():
             raise UsageError(
                 f"{prediction} is a folder and {reference} a file: give two files or two folders."
             )
-        more = {"foreground": self.mask, "region": self.region}
+        more = {
+            "foreground": self.mask,
+            "region": self.region,
+            "uncertainty": self.uncertainty,
+        }
         found, left_out = match_folders(prediction, reference, more)
         for sentence in left_out:
             say(sentence)

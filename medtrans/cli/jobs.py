@@ -6,8 +6,8 @@ from pathlib import Path
 
 from medtrans.config.terms import Task
 from medtrans.inference.input_checks import check_values
-from medtrans.inference.jobs import Job, ReadJob, read_job
-from medtrans.inference.settings import Settings
+from medtrans.inference.jobs import Job, ReadJob, read_job, uncertainty_map
+from medtrans.package.folder import error_entries
 
 
 def jobs_as_bids(manifest: Path, task: Task, out_dir: Path, *, overwrite: bool) -> list[Job]:
@@ -19,8 +19,11 @@ def jobs_as_bids(manifest: Path, task: Task, out_dir: Path, *, overwrite: bool) 
     return jobs
 
 
-def read_checked(job: Job, task: Task, settings: Settings) -> ReadJob:
-    """Read the only input, and refuse it if need be, while nothing heavy is imported."""
-    read = read_job(job, task, settings.samples)
+def read_checked(job: Job, task: Task, samples: int, model: Path) -> ReadJob:
+    """Read the only input, and refuse it if need be, while nothing heavy is imported.
+
+    `model` is the package's folder.
+    """
+    read = read_job(job, task, uncertainty_map(samples, error_entries(model)))
     check_values(read.image.voxels, task, read.source)  # its warnings come with the translation
     return read

@@ -72,8 +72,8 @@ class PageJob:
         """Write the page of a translation."""
         from medtrans.report.translation import Extras, save_translation
 
-        spread = written.translation.spread if self.request.uncertainty else None
-        extras = Extras(self.reference, uncertainty=spread)
+        shown = written.translation.uncertainty if self.request.uncertainty else None
+        extras = Extras(self.reference, uncertainty=shown)
         save_translation(self.request.path, self.read.image, written, extras)
 
 

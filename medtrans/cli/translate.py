@@ -171,7 +171,7 @@ def translate_files(request: TranslateRequest) -> dict[str, Any]:
         check_pages(request.pages, overwrite=request.overwrite)
     if len(jobs) > 1:
         return _translate(request, jobs)
-    read = read_checked(jobs[0], task, request.settings)
+    read = read_checked(jobs[0], task, request.settings.samples, folder)
     return _translate(request, [read], None if page is None else check_page(page, read))
 
 

@@ -26,6 +26,7 @@ _FORMERLY = {
     "volume": {"brains": False},
     "noise": {"prediction": "eps", "sees_source": False},
     "network": {"head_features": 0},
+    "slices": {"also": []},
     "sampling": {"noise_correlation": 0.0},
 }
 
@@ -81,7 +82,7 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
         When a key in it is wrong; every problem is listed.
     """
     base = _read_with_parents(_recipe_path("base"))
-    later = {table: base[table] for table in ("augmentation", "pseudo", "look", *STAGES)}
+    later = {table: base[table] for table in ("augmentation", "pseudo", "error", "look", *STAGES)}
     return _validate(_merge(_merge(_merge(later, _FORMERLY), _one_margin(raw)), raw), where)
 
 

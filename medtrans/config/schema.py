@@ -62,10 +62,26 @@ class VolumeConfig(StrictModel):
 
 
 class SlicesConfig(StrictModel):
-    """How a volume is cut: along which axis, and with how many neighbours on each side."""
+    """How a volume is cut: along which axis, and with how many neighbours on each side.
+
+    The residual stage is trained on slices along the axes of `also`, too, and fidelity mode is the
+    mean over all of them.
+    """
 
     axis: Axis
+    also: tuple[Axis, ...]
     context: Annotated[int, Field(ge=0, le=8)]
+
+    @model_validator(mode="after")
+    def _different(self) -> SlicesConfig:
+        if len(set(self.axes)) < len(self.axes):
+            raise ValueError("axis and also name the same axis twice")
+        return self
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All axes, the leading one first."""
+        return (self.axis, *self.also)
 
     @property
     def stack(self) -> int:
@@ -169,6 +185,16 @@ class NetworkConfig(StrictModel):
             raise ValueError("every entry of channels must be a multiple of norm_groups")
         return self
 
+    def narrowed(self, width: float) -> NetworkConfig:
+        """Return the network with this share of its channels, at least a group, and no attention.
+
+        Its stride is the same.
+        """
+        group = self.norm_groups
+        channels = tuple(max(1, round(c * width / group)) * group for c in self.channels)
+        attention = (False,) * len(channels)
+        return self.model_copy(update={"channels": channels, "attention": attention})
+
     @property
     def stride(self) -> int:
         """What in-plane sizes must be a multiple of, in pixels."""
@@ -271,6 +297,18 @@ class LookConfig(StrictModel):
     none_share: Fraction
 
 
+class ErrorConfig(StrictModel):
+    """How a model learns how far off it is, by a narrower U-Net; without iterations it does not.
+
+    Its batches are those of the residual stage.
+    """
+
+    iterations: NonNegativeInt
+    width: Annotated[float, Field(gt=0.0, le=1.0)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
 class Pipeline(StrictModel):
     """The whole recipe of one task, or of several trained together."""
 
@@ -285,6 +323,7 @@ class Pipeline(StrictModel):
     pseudo: PseudoConfig
     noise: NoiseConfig
     residual: ResidualConfig
+    error: ErrorConfig
     look: LookConfig
     # Written by training with a noise stage from elsewhere; a recipe has none.
     denoiser: DenoiserConfig | None = None

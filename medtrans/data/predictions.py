@@ -1,9 +1,9 @@
 """Which predictions there are to score: a CSV, or two folders, of any tool's output.
 
-The CSV has the columns ``subject, prediction, reference`` and, optionally, ``mask, split,
-method``; any other column is ignored. Paths are relative to the CSV. In folders, a prediction and
-a reference belong together when their paths below the two folders are the same but for the suffix,
-or else when their names are.
+The CSV has the columns ``subject, prediction, reference`` and, optionally, ``mask, uncertainty,
+split, method``; any other column is ignored. Paths are relative to the CSV. In folders, a
+prediction and a reference belong together when their paths below the two folders are the same but
+for the suffix, or else when their names are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from medtrans.errors import ManifestError, UsageError
 from medtrans.volumes.source import is_volume_file, split_suffix
 
 REQUIRED = ("subject", "prediction", "reference")
-KNOWN = (*REQUIRED, "mask", "split", "method")
+_MAPS = ("mask", "uncertainty")
+KNOWN = (*REQUIRED, *_MAPS, "split", "method")
 METHOD = "prediction"  # what the method is called where nothing names it
 _MOST_NAMES = 5
 
@@ -48,6 +49,8 @@ class Prediction:
         A volume above 0 in the patient; None to find the foreground.
     region : Path or None
         A volume above 0 in a region of interest.
+    uncertainty : Path or None
+        A volume that says how far off the prediction is.
     """
 
     subject: str
@@ -56,6 +59,7 @@ class Prediction:
     foreground: Path | None = None
     region: Path | None = None
     method: str = METHOD
+    uncertainty: Path | None = None
 
     @property
     def truth(self) -> tuple[Path | None, ...]:
@@ -91,7 +95,7 @@ def read_predictions(csv: Path, split: str) -> list[Prediction]:
     """
     lines = read_lines(csv, REQUIRED)
     table = tabulate(column_names(lines[0][1], KNOWN), lines[1:])
-    join_paths(table, csv.parent, ("prediction", "reference", "mask"))
+    join_paths(table, csv.parent, ("prediction", "reference", *_MAPS))
     raise_problems(csv, list(_problems(table)))
     chosen = table
     if "split" in table:
@@ -115,8 +119,8 @@ def match_folders(
     predictions, references : Path
         Folders.
     more : mapping of str to Path or None
-        "foreground" and "region": a folder, whose files are matched to the references, or a file
-        for all of them.
+        "foreground", "region" and "uncertainty": a folder, whose files are matched to the
+        references, or a file for all of them.
 
     Returns
     -------
@@ -146,6 +150,7 @@ def match_folders(
             theirs[other],
             beside.get("foreground", {}).get(other),
             beside.get("region", {}).get(other),
+            uncertainty=beside.get("uncertainty", {}).get(other),
         )
         for mine, other in names.items()
     ]
@@ -175,7 +180,7 @@ def _problems(table: pd.DataFrame) -> Iterator[Problem]:
     if "split" in table:
         for row, value in table.loc[~table["split"].isin(SPLITS), "split"].items():
             yield int(str(row)), describe_unknown("split", value, SPLITS)
-    for name in ("prediction", "reference", "mask"):
+    for name in ("prediction", "reference", *_MAPS):
         yield from check_files_of(table, name)
 
 
@@ -186,6 +191,7 @@ def _prediction(record: Mapping[Hashable, str]) -> Prediction:
         Path(record["reference"]),
         region=Path(record["mask"]) if record.get("mask") else None,
         method=record.get("method") or METHOD,
+        uncertainty=Path(record["uncertainty"]) if record.get("uncertainty") else None,
     )
 
 

@@ -53,6 +53,9 @@ def _layers(case: Compared, naming: Naming) -> Iterator[Layer]:
     method, first = next(iter(case.predicted.items()))
     error = error_layer(first, case.target, unit, case.truth.foreground)
     yield error._replace(name=f"Error, {method}" if several else error.name)
+    if (known := case.uncertain.get(method)) is not None:
+        name = f"Uncertainty, {method}" if several else "Uncertainty"
+        yield Layer("uncertainty", name, like(case.target, known.voxels), unit)
 
 
 def _unit(volume: MetaTensor) -> str:

@@ -21,6 +21,7 @@ from medtrans.evaluate.compared import Compared, OnCompared
 from medtrans.evaluate.result import Evaluation
 from medtrans.evaluate.scores import score_regions
 from medtrans.evaluate.table import OnCase, Row, rows_of, silent, table_of
+from medtrans.evaluate.uncertainty import Uncertainty, with_uncertainty
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.system.progress import say
@@ -58,7 +59,8 @@ def evaluate_model(
     Returns
     -------
     Evaluation
-        Its table has a row per pair, method and region: what `score_regions` gives.
+        Its table has a row per pair, method and region: what `score_regions` gives, and of a model
+        that knows its error what `uncertainty_scores` gives.
     """
     pipeline = translator.package.pipeline
     task = translator.package.task(all_settings[0].task if all_settings else None)
@@ -72,14 +74,17 @@ def evaluate_model(
     for done, case in enumerate(read_cases(pairs), start=1):
         truth = case.reference(pipeline, task, region)
         entry, predicted, its_rows = case.pair.source, dict[str, Voxels](), list[Row]()
+        uncertain: dict[str, Uncertainty] = {}
         names = {"subject": entry.subject, "session": entry.session, "task": str(task)}
-        for method, voxels in _predictions(case, task, translator, all_settings, curve):
-            its_rows += rows_of({**names, "method": method}, score_regions(voxels, truth))
+        for method, voxels, map_ in _predictions(case, task, translator, all_settings, curve):
+            scores = with_uncertainty(score_regions(voxels, truth), map_, voxels, truth)
+            its_rows += rows_of({**names, "method": method}, scores)
             if on_compared is not None and method not in BASELINES:
                 predicted[method] = voxels
+                uncertain |= {} if map_ is None else {method: map_}
         if on_compared is not None:
             name = " ".join(filter(None, (entry.subject, entry.session)))
-            found = Compared(name, case.source, case.target, truth, predicted, its_rows)
+            found = Compared(name, case.source, case.target, truth, predicted, its_rows, uncertain)
             on_compared(found)
         rows += its_rows
         on_case(done, len(pairs))
@@ -92,10 +97,13 @@ def _predictions(
     translator: Translator,
     all_settings: list[Settings],
     curve: ToneCurve | None,
-) -> Iterator[tuple[str, Voxels]]:
-    yield IDENTITY, case.source.numpy()
+) -> Iterator[tuple[str, Voxels, Uncertainty | None]]:
+    yield IDENTITY, case.source.numpy(), None
     if curve is not None:
-        yield TONE_CURVE, tone_mapped(case, curve, task, translator.package.pipeline)
+        yield TONE_CURVE, tone_mapped(case, curve, task, translator.package.pipeline), None
     for settings in all_settings:
-        asked = replace(settings, task=str(task))
-        yield settings.mode, translator.translate_volume(case.source, asked).voxels
+        asked = replace(settings, task=str(task), uncertainty=True)
+        made = translator.translate_volume(case.source, asked)
+        error = made.error
+        known = None if error is None else Uncertainty(error.voxels, error.calibration.within)
+        yield settings.mode, made.voxels, known

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from monai.data import MetaTensor
 
 from medtrans.evaluate.scores import Reference
 from medtrans.evaluate.table import Row
+from medtrans.evaluate.uncertainty import Uncertainty
 from medtrans.volumes.voxels import Voxels
 
 
@@ -29,6 +31,8 @@ class Compared(NamedTuple):
         By method, without the baselines; each (X, Y, Z).
     rows : sequence of Row
         Of the table of scores: all methods, baselines too, and regions.
+    uncertain : mapping of str to Uncertainty
+        By method, of those that say how far off they are.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Compared(NamedTuple):
     truth: Reference
     predicted: Mapping[str, Voxels]
     rows: Sequence[Row]
+    uncertain: Mapping[str, Uncertainty] = MappingProxyType({})
 
 
 OnCompared = Callable[[Compared], None]

@@ -13,6 +13,8 @@ from medtrans.evaluate.headlines import decisive_score, headline_scores, headlin
 from medtrans.evaluate.regions import FOREGROUND
 from medtrans.evaluate.result import Evaluation, scale_facts
 from medtrans.evaluate.table import NAMES, Row
+from medtrans.evaluate.uncertainty import absolute_error, sparsification
+from medtrans.report.chart import Chart
 from medtrans.report.document import Section
 from medtrans.report.index import CASES, Card, Index, file_name, save_index
 from medtrans.report.packing import MAX_BYTES
@@ -56,7 +58,9 @@ class EvaluationPages:
             figures=_figures(case),
         )
         made = {"How it was made": self.naming.facts, "Scale": _scale(case)}
-        page = Page(f"{name}: {self._what()}", scene, (), {**_tables(case), **made})
+        page = Page(
+            f"{name}: {self._what()}", scene, (), {**_tables(case), **made}, charts=_charts(case)
+        )
         save_page(self.folder / CASES / str(card.page), page, self.max_bytes)
         self.cards.append((self._badness(case), card))
 
@@ -97,6 +101,23 @@ class EvaluationPages:
         self.order = f"{score} of {method}"
         value = float(row.get(score, np.nan))
         return np.inf if np.isnan(value) else -value if higher_is_better else value
+
+
+def _charts(case: Compared) -> list[Chart]:
+    """Draw what an uncertainty map finds of the errors, for each method that has one."""
+    inside = case.truth.foreground
+    charts = []
+    for method, known in case.uncertain.items():
+        error = absolute_error(case.predicted[method], case.truth)[inside]
+        found = sparsification(known.voxels[inside], error)
+        percent = (100 * found.taken_out).tolist()
+        curves = {
+            "by the uncertainty": list(zip(percent, found.by_map.tolist(), strict=True)),
+            "at best": list(zip(percent, found.at_best.tolist(), strict=True)),
+        }
+        title = f"Mean error, {method}, of the voxels left when the most uncertain % are taken out"
+        charts.append(Chart(title, curves))
+    return charts
 
 
 def _inside(case: Compared) -> list[Row]:

@@ -63,9 +63,14 @@ class Reference:
         """The image on the scale of the comparison, [0, 1]."""
         return self.scaled(self.voxels)
 
+    @property
+    def textured(self) -> Regions:
+        """Every region but the whole image, which is mostly air."""
+        return {name: mask for name, mask in self.regions.items() if name != WHOLE}
+
     @cached_property
     def textures(self) -> dict[str, Texture]:
-        """What ratios need, for every region but the whole image, which is mostly air."""
+        """What ratios need, for every region with texture."""
         return self.measured(self.unit)
 
     @cached_property
@@ -94,8 +99,7 @@ class Reference:
 
     def measured(self, unit: Voxels) -> dict[str, Texture]:
         """Measure the texture of an image on the scale of the comparison."""
-        masks = {name: mask for name, mask in self.regions.items() if name != WHOLE}
-        return {name: Texture.of(unit, mask, self.axis) for name, mask in masks.items()}
+        return {name: Texture.of(unit, mask, self.axis) for name, mask in self.textured.items()}
 
     def described(self, unit: Voxels) -> Tensor:
         """Describe the foreground of an image on the scale of the comparison."""

@@ -179,5 +179,7 @@ def _without_voxels(result: Result) -> Result:
         return result
     return replace(
         result,
-        translation=replace(result.translation, voxels=_NO_VOXELS, spread=None, support=None),
+        translation=replace(
+            result.translation, voxels=_NO_VOXELS, spread=None, support=None, error=None
+        ),
     )

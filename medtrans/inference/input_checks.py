@@ -14,7 +14,7 @@ import numpy as np
 from medtrans.config.terms import Axis, Task
 from medtrans.errors import FileError
 from medtrans.preprocessing.intensity import require_varied
-from medtrans.preprocessing.slices import AXES
+from medtrans.preprocessing.slices import AXES, elongation, is_near_one
 from medtrans.volumes.contrast import in_hu
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.source import Source
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 LARGEST_BRAIN_L = 2.0  # skull-stripped brains have 1.1 to 1.7 litres, whole heads 2.5 or more
 _MOST_LABELS = 16  # different whole numbers: an image has hundreds
 _SAMPLED = 1_000_000  # voxels are enough to tell
-_MOST_STRETCH = 1.5  # of pixels; in training they are scaled by a tenth at most
 _UNMASKED = (
     "its background is not masked out, as it was in every training volume: what surrounds the "
     "brain would be translated, too; strip the skull first (--brain auto does, for a model of "
@@ -101,31 +100,21 @@ def check_pixels(
     trained_mm : sequence of float
         The recipe's spacing; 0 where volumes kept their own, whose pixels are taken for square.
     """
-    usual = _elongation(trained_mm, AXES[trained])
-    stretch = {axis: _elongation(grid_mm, axis) / usual for axis in range(3)}
+    usual = elongation(trained_mm, AXES[trained])
+    stretch = {axis: elongation(grid_mm, axis) / usual for axis in range(3)}
     fitting = min(stretch, key=lambda axis: max(stretch[axis], 1 / stretch[axis]))
     names = {number: name for name, number in AXES.items()}
     remedy = f"cut it along the slices that were acquired, with --axes {names[fitting]}, or "
-    if not _is_near_1(stretch[fitting]):
+    if not is_near_one(stretch[fitting]):
         remedy = ""
     return tuple(
         f"its {names[axis]} slices have pixels of {down:.3g} x {across:.3g} mm, which the model "
         f"takes for square ones, so that it sees the patient stretched; {remedy}resample the "
         "volume to equal spacing first"
         for axis in axes
-        if not _is_near_1(stretch[axis])
+        if not is_near_one(stretch[axis])
         for down, across in [np.delete(grid_mm, axis)]
     )
-
-
-def _elongation(grid_mm: Sequence[float], axis: int) -> float:
-    """How many times as long as wide a pixel of a slice across `axis` is."""
-    down, across = np.delete(np.asarray(grid_mm, dtype=np.float64), axis)
-    return float(down / across) if down > 0 and across > 0 else 1.0
-
-
-def _is_near_1(ratio: float) -> bool:
-    return 1 / _MOST_STRETCH <= ratio <= _MOST_STRETCH
 
 
 def _check_contrast(voxels: Voxels, task: Task, source: Source | None) -> tuple[str, ...]:

@@ -36,9 +36,15 @@ from medtrans.volumes.voxels import Loaded, Mask
 if TYPE_CHECKING:
     from medtrans.data.manifest import Entry
 
+Entries = Mapping[str, object]
+"""Entries of a sidecar."""
+
+CONTENT = "Content"  # of a sidecar: what the file is, where it is not the translated image
 SPREAD = "standard deviation over samples"
+EXPECTED_ERROR = "expected absolute error"
 SUPPORT = "mask of what was translated"
 LOOK_ENTRY = "InputLook"  # of a sidecar: what was seen of the input
+AXES_ENTRY = "SlicedAlong"  # of a sidecar: of several axes the result is the mean
 STRIPPED_ENTRY = "SkullStripped"  # as BIDS spells it
 _SYNTHETIC = "-synthetic"
 
@@ -57,7 +63,8 @@ class Job:
     mask : Path or None
         A volume on the input's grid; voxels above 0 are translated.
     uncertainty : Path or None
-        Gets the standard deviation over the samples; needs `Settings.samples` above 1.
+        Gets the expected absolute error, or of a model that does not know it the standard
+        deviation over the samples, which needs `Settings.samples` above 1.
     save_mask : Path or None
         Gets the mask of what was translated.
     kind : {"nifti", "dicom", "itk", "mgh"} or None
@@ -83,11 +90,13 @@ class Job:
     overwrite: bool = False
     sha256: str = ""
 
-    @property
-    def further(self) -> Mapping[str, Path]:
-        """What is written beside the image, as NIfTI: its content and its file."""
-        files = {SPREAD: self.uncertainty, SUPPORT: self.save_mask}
-        return {content: path for content, path in files.items() if path is not None}
+    def further(self, uncertainty: Entries | None) -> Mapping[Path, Entries]:
+        """List what is written beside the image, as NIfTI: each file with its sidecar's entries.
+
+        `uncertainty` are those of the uncertainty map, as `uncertainty_map` gives them.
+        """
+        files = [(self.uncertainty, uncertainty), (self.save_mask, {CONTENT: SUPPORT})]
+        return {path: entries for path, entries in files if path is not None and entries}
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,8 @@ class ReadJob:
         Of the mask's file.
     output : Path
         The file or folder that will be written.
+    further : mapping
+        What is written beside it, as NIfTI: each file with its sidecar's entries.
     """
 
     job: Job
@@ -112,14 +123,35 @@ class ReadJob:
     mask: Mask | None
     mask_sha256: str | None
     output: Path
+    further: Mapping[Path, Entries]
 
     @property
     def source(self) -> Source:
         """Where the image came from."""
         return self.image.source
 
+    @property
+    def wants_uncertainty(self) -> bool:
+        """Whether a map of it is to be written."""
+        return self.job.uncertainty is not None
 
-def read_job(job: Job, task: Task, samples: int) -> ReadJob:
+
+def uncertainty_map(samples: int, known: Entries | None) -> Entries | None:
+    """Say what an uncertainty map is, as entries of its sidecar; None where there can be none.
+
+    Parameters
+    ----------
+    samples : int
+        How many draws there will be.
+    known : mapping or None
+        What a model that has learnt its error says of that.
+    """
+    if known is not None:
+        return {CONTENT: EXPECTED_ERROR, **known}
+    return {CONTENT: SPREAD} if samples > 1 else None
+
+
+def read_job(job: Job, task: Task, uncertainty: Entries | None) -> ReadJob:
     """Read a job's image and mask, and refuse outputs that could not be written.
 
     Parameters
@@ -127,8 +159,8 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
     job : Job
     task : Task
         Names the output.
-    samples : int
-        How many draws there will be; an uncertainty map needs more than one.
+    uncertainty : mapping or None
+        What `uncertainty_map` says.
 
     Raises
     ------
@@ -136,10 +168,13 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
         When a file cannot be read as a volume, or an output would replace another file of the job,
         or one that medtrans did not write for this result.
     UsageError
-        When an uncertainty map is asked of one draw.
+        When an uncertainty map is asked for and there can be none.
     """
-    if job.uncertainty is not None and samples < 2:
-        raise UsageError("An uncertainty map needs more than one sample: add --samples 8.")
+    if job.uncertainty is not None and uncertainty is None:
+        raise UsageError(
+            "This model has not learnt how far off it is, so that an uncertainty map needs more "
+            "than one sample: add --samples 8."
+        )
     if job.sha256:
         require_sha256(job.path, job.sha256)
     image = load(job.path, job.series, job.volume)
@@ -149,8 +184,9 @@ def read_job(job: Job, task: Task, samples: int) -> ReadJob:
         require_same_grid(marked, image, f"The mask {job.mask} and the image")
         mask, mask_sha256 = np.asarray(marked.voxels > 0), marked.source.sha256
     output = _output(job.out, output_path(image.source, str(task), job.kind))
-    _require_outputs(job, output, Claim(image.source, str(task), volume=job.volume))
-    return ReadJob(job, image, mask, mask_sha256, output)
+    read = ReadJob(job, image, mask, mask_sha256, output, job.further(uncertainty))
+    _require_outputs(read, Claim(image.source, str(task), volume=job.volume))
+    return read
 
 
 def jobs_from_inputs(inputs: Iterable[Path], out: Path | None) -> list[Job]:
@@ -226,10 +262,14 @@ def _output(out: Path | None, default: Path) -> Path:
     return out / default.name if out.is_dir() and not is_series else out
 
 
-def _require_outputs(job: Job, output: Path, claim: Claim) -> None:
+def _require_outputs(read: ReadJob, claim: Claim) -> None:
     """Refuse outputs that could not be written, or would replace another file or each other."""
+    job, output = read.job, read.output
     outputs = [(output, job.kind or claim.source.kind, claim)]
-    outputs += [(path, "nifti", replace(claim, content=c)) for c, path in job.further.items()]
+    outputs += [
+        (path, "nifti", replace(claim, content=str(entries[CONTENT])))
+        for path, entries in read.further.items()
+    ]
     taken = set[Path]()
     for path, kind, its_claim in outputs:
         require_writable_output(path, claim.source, kind)

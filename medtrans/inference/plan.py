@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medtrans.brain.finder import Brain
-from medtrans.config.terms import Task
+from medtrans.config.terms import Axis, Task
 from medtrans.diffusion import Steps
 from medtrans.inference.look import Look
 from medtrans.inference.sampling import Arithmetic, Pass
+from medtrans.package.error import Calibration
 from medtrans.preprocessing.model_space import Placement
+from medtrans.preprocessing.slices import AXES
 from medtrans.volumes.source import Source
 from medtrans.volumes.voxels import Mask, Voxels
 
@@ -52,6 +54,12 @@ class Plan:
     brain: Brain | None = None
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Along which the volume is cut."""
+        names = {number: name for name, number in AXES.items()}
+        return tuple(dict.fromkeys(names[one.plan.axis] for one in self.passes))
+
+    @property
     def slices(self) -> int:
         """How many slices a draw samples."""
         return sum(len(one_way.chosen) for one_way in self.passes)
@@ -70,6 +78,22 @@ class Prepared:
 
     image: Voxels
     plan: Plan
+
+
+@dataclass(frozen=True)
+class ExpectedError:
+    """How far off a translation is expected to be.
+
+    Attributes
+    ----------
+    voxels : array of float32
+        Shape (X, Y, Z): the expected absolute error, in the translation's unit.
+    calibration : Calibration
+        How wide intervals are in it, and on how many subjects that was seen.
+    """
+
+    voxels: Voxels
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -96,6 +120,10 @@ class Translation:
         Shape (X, Y, Z): where the voxels are not background.
     brain : Brain or None
         As in `Plan`.
+    error : ExpectedError or None
+        How far off the voxels are, where the settings ask for it and the model has learnt it.
+    axes : tuple of str
+        Along which the volume was cut; of several the result is the mean.
     """
 
     voxels: Voxels
@@ -109,3 +137,10 @@ class Translation:
     masked: bool = False
     support: Mask | None = None
     brain: Brain | None = None
+    error: ExpectedError | None = None
+    axes: tuple[Axis, ...] = ()
+
+    @property
+    def uncertainty(self) -> Voxels | None:
+        """The map of the uncertainty: the expected error where it is known, else the spread."""
+        return self.spread if self.error is None else self.error.voxels

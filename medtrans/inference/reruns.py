@@ -6,14 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from medtrans.inference.jobs import LOOK_ENTRY, STRIPPED_ENTRY, ReadJob
+from medtrans.inference.jobs import AXES_ENTRY, LOOK_ENTRY, STRIPPED_ENTRY, ReadJob
 from medtrans.volumes import Provenance
 from medtrans.volumes.sidecar import Claim, earlier_result, image_files, sidecar_of
 
 # What a sidecar says that is neither input, model nor setting.
 _NO_SETTINGS = frozenset((
     "GeneratedBy", "Device", "Precision", "BatchSize", "Threads", "SourceLocationSHA256",
-    "FilesSHA256", LOOK_ENTRY, STRIPPED_ENTRY, "BrainLitres", "BrainDoubt", "BrainFinderSHA256",
+    "FilesSHA256", AXES_ENTRY, LOOK_ENTRY, STRIPPED_ENTRY, "BrainLitres", "BrainDoubt",
+    "BrainFinderSHA256",
 ))  # fmt: skip
 
 
@@ -40,8 +41,8 @@ def earlier_outputs(
     """
     source, job = read.source, read.job
     wanted = {(read.output, job.kind or source.kind): label}
-    for content, path in job.further.items():
-        wanted[path, "nifti"] = replace(label, extra={**label.extra, "Content": content})
+    for path, entries in read.further.items():
+        wanted[path, "nifti"] = replace(label, extra={**label.extra, **entries})
     outputs: list[Path] = []
     for (path, kind), its_label in wanted.items():
         found = earlier_result(path, kind, Claim.of(source, its_label))

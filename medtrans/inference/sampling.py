@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from medtrans.config.terms import Task
 from medtrans.diffusion import SliceNoise, Stages, Steps, translate
 from medtrans.inference.settings import Settings
-from medtrans.networks.binding import build_schedule, denoiser, residual_predictor
+from medtrans.networks.binding import (
+    build_schedule,
+    denoiser,
+    error_predictor,
+    residual_predictor,
+)
 from medtrans.networks.slice_by_slice import SliceBySlice
 from medtrans.networks.unet import inference_copy
 from medtrans.package.store import ModelPackage
@@ -97,10 +102,14 @@ class Sampled(NamedTuple):
     draws : list of array of float32
         One volume (X, Y, Z) a draw, in [-1, 1]; -1 in slices that were not sampled.
     arithmetic : Arithmetic
+    error : array of float32 or None
+        Expected absolute error (X, Y, Z) of the draws' mean, on the same scale; 0 in slices that
+        were not sampled. None where it is not asked for, or the model has not learnt it.
     """
 
     draws: list[Voxels]
     arithmetic: Arithmetic
+    error: Voxels | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,7 @@ class SliceSampler:
         self._precision = dtype
         self.residual = ready(self.package.residual)
         self.noise = None if self.package.noise is None else ready(self.package.noise)
+        self.error = None if self.package.error is None else ready(self.package.error.network)
 
     def sample(
         self,
@@ -178,13 +188,15 @@ class SliceSampler:
             Told of progress.
         """
         total = settings.samples * sum(len(one.chosen) for one in passes)
+        if settings.uncertainty and self.error is not None:
+            total += len(passes[0].chosen)
         size = self._batch_size(image, passes, settings)
         while True:
             tell = _counting(on_slices, total)
             work = _Work(image, passes, task, steps, settings, size, tell)
             try:
                 draws = [self._draw(number, work) for number in range(settings.samples)]
-                return Sampled(draws, self._arithmetic(size))
+                return Sampled(draws, self._arithmetic(size), self._expected_error(draws, work))
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not lacks_memory(error):
                     raise
@@ -228,6 +240,26 @@ class SliceSampler:
             place(x[:, 0].float().cpu().numpy(), indices, result, one.plan)
             work.tell(len(indices))
         return one.turned(result)
+
+    def _expected_error(self, draws: Sequence[Voxels], work: _Work) -> Voxels | None:
+        """Ask the network of the error, slice by slice, how far off the mean of the draws is."""
+        known = self.package.error
+        if known is None or self.error is None or not work.settings.uncertainty:
+            return None
+        one, task = work.passes[0], self.package.pipeline.parsed_tasks.index(work.task)
+        made = cut(draws[0] if len(draws) == 1 else np.mean(draws, axis=0), one.plan)
+        result = np.zeros(work.image.shape, dtype=np.float32)
+        for indices, stack in stacks(work.image, one.plan, one.chosen, work.batch_size):
+            label = torch.full((len(indices),), task, device=self.device)
+            shown = (np.ascontiguousarray(made[indices][:, None]), stack)
+            with torch.inference_mode():
+                answers = error_predictor(self.error, label)(
+                    *(torch.from_numpy(part).to(self.device) for part in shown)
+                )
+            expected = known.calibration(answers[:, 0].cpu().numpy())
+            place(expected, indices, result, one.plan)
+            work.tell(len(indices))
+        return result
 
     def _stages(self, task: Task, source: Tensor) -> Stages:
         pipeline = self.package.pipeline

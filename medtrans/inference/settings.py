@@ -33,9 +33,10 @@ class Settings:
     eta : float or None
         Overrides the recipe's; above 0 the noise steps draw fresh noise.
     samples : int
-        Draws of the noise to average; their standard deviation is the uncertainty.
+        Draws of the noise to average.
     axes : tuple of str
-        "axial", "coronal", "sagittal": average over slices along each; empty for the recipe's own.
+        "axial", "coronal", "sagittal": average over slices along each; empty for the recipe's
+        own: in fidelity mode all that it was trained on and that suit the volume, else the first.
     flips : bool
         Average over the volume and its left-right mirror image; twice the network calls.
     seed : int
@@ -45,6 +46,8 @@ class Settings:
     batch_size : int or None
         Slices at a time; None: set by their size. On the CPU it changes memory and speed alone,
         on a GPU the rounding, too.
+    uncertainty : bool
+        Say how far off the result is, voxel by voxel, where the model has learnt it.
     strict : bool
         Refuse an input that is unlike what the model was trained on, instead of warning.
     """
@@ -60,6 +63,7 @@ class Settings:
     seed: int = 0
     brain: BrainSearch = "auto"
     batch_size: int | None = None
+    uncertainty: bool = False
     strict: bool = False
 
     def __post_init__(self) -> None:

@@ -17,13 +17,15 @@ from monai.data import MetaTensor
 
 from medtrans.config.schema import WindowScale
 from medtrans.inference.jobs import (
+    AXES_ENTRY,
+    CONTENT,
     LOOK_ENTRY,
-    SPREAD,
     STRIPPED_ENTRY,
     SUPPORT,
     Job,
     ReadJob,
     read_job,
+    uncertainty_map,
 )
 from medtrans.inference.sampling import OnSlices, Sampled, SliceSampler
 from medtrans.inference.settings import Settings
@@ -143,6 +145,7 @@ class Translator:
         """
         start = time.monotonic()
         read = self.read(file, settings)
+        settings = replace(settings, uncertainty=settings.uncertainty or read.wants_uncertainty)
         prepared = self.prepare(to_volume(read.image), settings, read.mask)
         sampled = self.sample(prepared, settings, on_slices)
         translation = self.restore(sampled, prepared.plan)
@@ -208,7 +211,12 @@ class Translator:
         """
         label = self._label(settings, source, settings.averaged_over if extra is None else extra)
         found = {} if result.brain is None else result.brain.entries
-        seen = {STRIPPED_ENTRY: result.masked, **_look_entries(result), **found}
+        seen = {
+            AXES_ENTRY: list(result.axes),
+            STRIPPED_ENTRY: result.masked,
+            **_look_entries(result),
+            **found,
+        }
         entries = {**result.arithmetic.entries, **seen}
         return replace(label, extra={**label.extra, **entries})
 
@@ -249,7 +257,9 @@ class Translator:
         if isinstance(file, ReadJob):
             return file
         job = file if isinstance(file, Job) else Job(file)
-        return read_job(job, self.package.task(settings.task), settings.samples)
+        error = self.package.error
+        uncertainty = uncertainty_map(settings.samples, None if error is None else error.entries)
+        return read_job(job, self.package.task(settings.task), uncertainty)
 
     def _write(
         self, read: ReadJob, result: Translation, settings: Settings
@@ -261,11 +271,10 @@ class Translator:
         outputs = write_volume(
             result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
         )
-        voxels = {SPREAD: result.spread, SUPPORT: result.support}
-        for content, path in job.further.items():
-            about = replace(label, extra={"Content": content, **label.extra})
-            shown = voxels[content]
-            assert shown is not None  # `read_job` refuses a spread of one sample
+        for path, entries in read.further.items():
+            about = replace(label, extra={**entries, **label.extra})
+            shown = result.support if entries[CONTENT] == SUPPORT else result.uncertainty
+            assert shown is not None  # `read_job` refuses a map that there cannot be
             outputs += write_volume(
                 shown, path, source, about, kind="nifti", overwrite=job.overwrite
             )

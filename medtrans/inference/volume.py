@@ -11,13 +11,14 @@ from monai.data import MetaTensor
 
 from medtrans.inference.inspection import inspect_space
 from medtrans.inference.patient import find_patient
-from medtrans.inference.plan import Plan, Prepared, Translation
+from medtrans.inference.plan import ExpectedError, Plan, Prepared, Translation
 from medtrans.inference.sampling import Sampled, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.model_space import to_input_space, to_model_space
-from medtrans.preprocessing.slices import plan_slices
-from medtrans.volumes.voxels import Mask
+from medtrans.preprocessing.slices import fitting_axes, plan_slices
+from medtrans.volumes.geometry import spacing_mm
+from medtrans.volumes.voxels import Mask, Voxels
 
 __all__ = ["Plan", "Prepared", "Translation", "prepare", "restore"]
 
@@ -52,7 +53,9 @@ def prepare(
     region, brain, warnings = find_patient(volume, package, task, settings, mask)
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
-    plans = plan_slices(recipe.slices, whole.image.shape, settings.axes)
+    axes_mm = spacing_mm(whole.placement.affine).tolist()
+    usual = fitting_axes(recipe.slices, axes_mm, target_mm) if not steps.noise else ()
+    plans = plan_slices(recipe.slices, whole.image.shape, settings.axes or usual)
     axes = [plan.axis for plan in plans]
     look, warnings = inspect_space(whole, axes, task, package, warnings, strict=settings.strict)
     space = whole.cropped(axes, recipe.volume.divisible)
@@ -92,10 +95,7 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
     voxels[~plan.support] = background
     spread = None
     if len(draws) > 1:
-        deviation = np.std(draws, axis=0, ddof=1)
-        spread = to_input_space(deviation, plan.placement, outside=0)
-        spread *= np.float32((profile.high - profile.low) / 2)
-        spread[~plan.support] = 0
+        spread = _lengths(np.std(draws, axis=0, ddof=1), plan, package)
     return Translation(
         voxels,
         spread,
@@ -108,4 +108,21 @@ def restore(sampled: Sampled, plan: Plan, package: ModelPackage) -> Translation:
         plan.masked,
         plan.support,
         plan.brain,
+        _expected_error(sampled, plan, package),
+        plan.axes,
     )
+
+
+def _expected_error(sampled: Sampled, plan: Plan, package: ModelPackage) -> ExpectedError | None:
+    if sampled.error is None or package.error is None:
+        return None
+    return ExpectedError(_lengths(sampled.error, plan, package), package.error.calibration)
+
+
+def _lengths(values: Voxels, plan: Plan, package: ModelPackage) -> Voxels:
+    """Bring lengths on the networks' scale, as of an error, back to the grid and the unit."""
+    profile = package.profiles[plan.task.target]
+    lengths = to_input_space(values, plan.placement, outside=0)
+    lengths *= np.float32((profile.high - profile.low) / 2)
+    lengths[~plan.support] = 0
+    return lengths

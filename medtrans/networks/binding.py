@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +23,12 @@ from medtrans.diffusion import (
     ve_denoiser,
     vp_denoiser,
 )
+
+ErrorPredictor = Callable[[Tensor, Tensor], Tensor]
+"""(made (B, 1, H, W), source (B, 2k + 1, H, W)) -> expected absolute error (B, 1, H, W)."""
+
+_LAST_TIME = 1000.0  # what the residual network is told at t = T
+_LOG_ERRORS = (math.log(1e-3), math.log(2.0))  # the range of an image is 2
 
 
 def build_schedule(pipeline: Pipeline) -> Schedule:
@@ -74,6 +83,25 @@ def denoiser(
     shown = source if pipeline.noise.sees_source else None
     predict = noise_predictor(network, contrast, shown)
     return ve_denoiser(predict, schedule, pipeline.noise.prediction)
+
+
+def error_predictor(network: nn.Module, label: Tensor | None = None) -> ErrorPredictor:
+    """Bind the task label: what is called as predict(made, source).
+
+    Parameters
+    ----------
+    network : Module
+        As `error_network` builds it.
+    label : Tensor, optional
+        Shape (B,): each image's task; a network of a single task takes none.
+    """
+
+    def predict(made: Tensor, source: Tensor) -> Tensor:
+        time = made.new_full((len(made),), _LAST_TIME)
+        logarithm: Tensor = network(torch.cat([made, source], dim=1), time, label)
+        return logarithm.float().clamp(*_LOG_ERRORS).exp()
+
+    return predict
 
 
 def residual_predictor(network: nn.Module, label: Tensor | None = None) -> ResidualPredictor:

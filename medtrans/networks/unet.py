@@ -122,6 +122,22 @@ def residual_network(pipeline: Pipeline, seed: int) -> TimeUNet:
     return _seeded(1 + pipeline.slices.stack, len(pipeline.tasks), pipeline.network, seed)
 
 
+def error_network(pipeline: Pipeline, seed: int) -> TimeUNet:
+    """Build the network of the expected error, called as network(x, time [, task]).
+
+    x is (B, 1 + 2k + 1, H, W): the slice that the residual stage made, and the stack of source
+    slices. Its answer (B, 1, H, W) is the logarithm of the error that is expected there.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    seed : int
+        Decides the initial weights.
+    """
+    config = pipeline.network.narrowed(pipeline.error.width)
+    return _seeded(1 + pipeline.slices.stack, len(pipeline.tasks), config, seed)
+
+
 def _seeded(in_channels: int, classes: int, config: NetworkConfig, seed: int) -> TimeUNet:
     """Build a network whose initial weights depend on `seed` alone; global state is untouched."""
     with torch.random.fork_rng(devices=[]):

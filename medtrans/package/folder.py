@@ -6,7 +6,7 @@ Nothing here loads weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -23,6 +23,7 @@ MULTI_GPU = Path("configs") / "multi_gpu_train.json"
 LOGGING = Path("configs") / "logging.conf"
 WEIGHTS = Path("models") / "model.safetensors"
 LOOK = Path("models") / "look.safetensors"
+ERROR = Path("models") / "error.safetensors"
 STATE_DICT = Path("models") / "model.pt"
 CARD = Path("docs") / "README.md"
 DATA_LICENSE = Path("docs") / "data_license.txt"
@@ -32,6 +33,7 @@ DEFAULT_MODEL = "brain_mri"
 RUN_MODEL = "model"  # the folder of a run that holds its model
 # What is read of a package at most, checked before anything is allocated.
 MAX_METADATA_BYTES, MAX_WEIGHTS_BYTES = 1 << 24, 1 << 33
+_WIDTHS = "IntervalHalfWidths"
 FORMAT = 1  # of the packages that this medtrans reads and writes
 
 
@@ -53,6 +55,24 @@ class LookRecord(TypedDict):
     usual: dict[str, list[list[float]]]
 
 
+class ErrorRecord(TypedDict):
+    """What metadata.json keeps of a model's errors.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of models/error.safetensors.
+    answered, seen, within, subjects
+        The fields of `medtrans.package.error.Calibration`.
+    """
+
+    sha256: str
+    answered: list[float]
+    seen: list[float]
+    within: dict[str, float]
+    subjects: int
+
+
 class ModelRecord(TypedDict):
     """What metadata.json keeps for medtrans itself.
 
@@ -72,6 +92,8 @@ class ModelRecord(TypedDict):
         What the model was trained on and how well it did.
     look : dict or None
         What an input is compared with; older packages have no such key.
+    error : dict or None
+        What is known of the model's errors; older packages have no such key.
     """
 
     format: int
@@ -81,6 +103,7 @@ class ModelRecord(TypedDict):
     masked_background: bool
     training: dict[str, object]
     look: NotRequired[LookRecord | None]
+    error: NotRequired[ErrorRecord | None]
 
 
 class Metadata(TypedDict):
@@ -110,6 +133,41 @@ def find_package(model: str | Path) -> Path:
         )
     known = ", ".join(shipped_models()) or "none"
     raise PackageError(f"There is no model '{model}'; shipped are: {known}. Or give a folder.")
+
+
+def error_entries(folder: Path) -> dict[str, object] | None:
+    """Say in a sidecar what a package knows of its model's error; None where it knows nothing.
+
+    Raises
+    ------
+    PackageError
+        When the metadata cannot be read.
+    """
+    record = read_metadata(folder)["medtrans"].get("error")
+    return None if record is None else described_error(record)
+
+
+def described_error(record: ErrorRecord) -> dict[str, object]:
+    """Spell a record of a model's error as entries of a sidecar.
+
+    Intervals are multiples of the expected error, to each side, that hold a share of the voxels.
+    """
+    return {
+        "ErrorModelSHA256": record["sha256"],
+        _WIDTHS: record["within"],
+        "CalibrationSubjects": record["subjects"],
+    }
+
+
+def read_widths(entries: Mapping[str, object]) -> dict[float, float] | None:
+    """Read the half-widths of intervals from a sidecar; None where it states none."""
+    stated = entries.get(_WIDTHS)
+    if not isinstance(stated, Mapping):
+        return None
+    try:
+        return {float(level): float(width) for level, width in stated.items()} or None
+    except (TypeError, ValueError):
+        return None
 
 
 def package_name(folder: Path) -> str:

@@ -26,8 +26,10 @@ from medtrans.diffusion import Steps
 from medtrans.errors import PackageError, UsageError
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.bundle_files import Documents, package_texts
+from medtrans.package.error import KnownError, load_error, stored_error
 from medtrans.package.folder import (
     DEFAULT_MODEL,
+    ERROR,
     FORMAT,
     LOOK,
     MAX_WEIGHTS_BYTES,
@@ -72,6 +74,8 @@ class ModelPackage:
         brains have.
     look : Known or None
         What an input is compared with; None in a package of before.
+    error : KnownError or None
+        How far off it is; None in a package of before, or of a training that did not learn it.
     """
 
     name: str
@@ -82,6 +86,7 @@ class ModelPackage:
     noise: nn.Module | None
     masked_background: bool
     look: Known | None = None
+    error: KnownError | None = None
 
     @property
     def of_stripped_brains(self) -> bool:
@@ -151,6 +156,8 @@ class TrainedModel:
         Its "eval_metrics", a mapping, become the bundle's.
     look : Known or None
         What an input is compared with.
+    error : KnownError or None
+        How far off it is.
     """
 
     pipeline: Pipeline
@@ -160,6 +167,7 @@ class TrainedModel:
     masked_background: bool
     training: Mapping[str, object]
     look: Known | None = None
+    error: KnownError | None = None
 
 
 def save_package(folder: Path, model: TrainedModel, documents: Documents | None = None) -> None:
@@ -198,6 +206,8 @@ def save_package(folder: Path, model: TrainedModel, documents: Documents | None 
     files = {WEIGHTS: weights, STATE_DICT: _state_dict(tensors)}
     if model.look is not None:
         record["look"], files[LOOK] = stored(model.look)
+    if model.error is not None:
+        record["error"], files[ERROR] = stored_error(model.error)
     documents, has_noise = documents or Documents(), model.noise is not None
     texts = package_texts(folder.name, model.pipeline, record, documents, has_noise=has_noise)
     contents = {path: text.encode() for path, text in texts.items()}
@@ -242,6 +252,7 @@ def export_package(source: str | Path, folder: Path, documents: Documents) -> li
         masked_background=package.masked_background,
         training=read_metadata(origin)["medtrans"]["training"],
         look=package.look,
+        error=package.error,
     )
     save_package(folder, model, documents)
     return sorted(path for path in folder.rglob("*") if path.is_file())
@@ -284,6 +295,7 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         noise,
         bool(record.get("masked_background", False)),
         load_known(folder, record.get("look")),
+        load_error(folder, record.get("error"), pipeline),
     )
 
 

@@ -17,6 +17,7 @@ from medtrans.config.schema import SlicesConfig
 from medtrans.config.terms import Axis
 from medtrans.volumes.voxels import Voxels
 
+_MOST_STRETCH = 1.5  # of pixels; in training they are scaled by a tenth at most
 AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -37,10 +38,43 @@ class SlicePlan:
     context: int
 
 
+def elongation(grid_mm: Sequence[float], axis: int) -> float:
+    """How many times as long as wide a pixel of a slice across a RAS axis is; 1 of unknown ones."""
+    down, across = np.delete(np.asarray(grid_mm, dtype=np.float64), axis)
+    return float(down / across) if down > 0 and across > 0 else 1.0
+
+
+def is_near_one(ratio: float) -> bool:
+    """Whether a network does not mind that pixels are so many times as long as those it knows."""
+    return 1 / _MOST_STRETCH <= ratio <= _MOST_STRETCH
+
+
+def fitting_axes(
+    config: SlicesConfig, grid_mm: Sequence[float], trained_mm: Sequence[float]
+) -> tuple[Axis, ...]:
+    """List the recipe's axes whose slices of a volume have pixels of the usual shape.
+
+    The leading axis is always among them. Across thick slices there are none others.
+
+    Parameters
+    ----------
+    config : SlicesConfig
+    grid_mm : sequence of float
+        Spacing along each RAS axis, as the networks see it.
+    trained_mm : sequence of float
+        The recipe's spacing; 0 where volumes kept their own, whose pixels are taken for square.
+    """
+    usual = elongation(trained_mm, AXES[config.axis])
+    return (
+        config.axis,
+        *(axis for axis in config.also if is_near_one(elongation(grid_mm, AXES[axis]) / usual)),
+    )
+
+
 def plan_slices(
     config: SlicesConfig, shape: Sequence[int], axes: Sequence[Axis] = ()
 ) -> list[SlicePlan]:
-    """Return the plans for a volume: the recipe's, or one for each of `axes`.
+    """Return the plans for a volume: along the recipe's leading axis, or one for each of `axes`.
 
     A volume that is a single slice is cut across that slice, whatever axis is named.
 

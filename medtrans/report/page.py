@@ -14,6 +14,7 @@ from string import Template
 
 import numpy as np
 
+from medtrans.report.chart import Chart, draw_chart
 from medtrans.report.document import (
     Document,
     Section,
@@ -47,6 +48,8 @@ class Page:
         Heading -> mapping of names to values, a list of sentences, or rows of a table.
     facts : mapping
         What `document.read_facts` gives back.
+    charts : sequence of Chart
+        Between the volumes and the sections.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Page:
     warnings: Sequence[str] = ()
     sections: Mapping[str, Section] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    charts: Sequence[Chart] = ()
 
 
 def save_page(path: Path, page: Page, max_bytes: int = MAX_BYTES) -> None:
@@ -78,7 +82,8 @@ def save_page(path: Path, page: Page, max_bytes: int = MAX_BYTES) -> None:
         viewer, data = _viewer(page.scene, packed), _data(packed)
         script = template("viewer.js")
     warned = warning_box("Unusual about the input", page.warnings)
-    body = "\n".join((warned, viewer, sections(page.sections)))
+    charts = f'<div class="charts">{"".join(map(draw_chart, page.charts))}</div>'
+    body = "\n".join((warned, viewer, charts if page.charts else "", sections(page.sections)))
     save_document(path, Document(page.title, body, data, script, facts=page.facts))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import Contrast, Task
+from medtrans.config.terms import Axis, Contrast, Task
 from medtrans.data.manifest import Entry, Manifest, Pair, chosen_subjects
+from medtrans.preprocessing.slices import AXES, fitting_axes
 from medtrans.system.progress import say, track
 from medtrans.training.cache import CachedVolume, VolumeCache
 from medtrans.training.data import (
@@ -17,7 +18,7 @@ from medtrans.training.data import (
     pseudo_example,
     target_example,
 )
-from medtrans.volumes.geometry import require_same_grid
+from medtrans.volumes.geometry import require_same_grid, spacing_mm
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,17 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
     FileError
         When a volume cannot be prepared, or the volumes of a pair lie on different grids.
     """
+    leading = _residual_along(data, cache, pipeline)
+    train, pseudo = list(leading.train), list(leading.pseudo)
+    for axis in pipeline.slices.also:
+        other = _residual_along(replace(data, validation_pairs={}), cache.along(axis), pipeline)
+        train += [example for example in other.train if _fits(example, axis, pipeline)]
+        pseudo += [example for example in other.pseudo if _fits(example, axis, pipeline)]
+    return StageExamples(train, leading.val, pseudo)
+
+
+def _residual_along(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -> StageExamples:
+    """Prepare what the residual stage reads along the axis of a cache."""
     labels = {task: label for label, task in enumerate(pipeline.parsed_tasks)}
     context = pipeline.slices.context
     # All are prepared, pseudo-pairs or not: the model's intensity profiles are taken from them.
@@ -147,6 +159,13 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
         _pair_examples(data.validation_pairs, labels, cache, context),
         pseudo,
     )
+
+
+def _fits(example: Example, axis: Axis, pipeline: Pipeline) -> bool:
+    """Whether a volume may be cut along another axis: it has slices there, of usual pixels."""
+    lead, trained_mm = example.lead, pipeline.volume.spacing_mm
+    fitting = fitting_axes(pipeline.slices, spacing_mm(lead.grid.affine).tolist(), trained_mm)
+    return lead.axis == AXES[axis] and axis in fitting
 
 
 def prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:

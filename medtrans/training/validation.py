@@ -121,7 +121,8 @@ def validate(
         reach_mm = validation.volume.reach_mm(masked=example.lead.masked)
         spacing_mm = example.lead.in_plane_mm
         results = []
-        for batch in _batches(example, validation, device):
+        divisible = validation.volume.divisible
+        for batch in slices_of(example, validation.slices_each, divisible, device):
             if stop is not None and stop.is_set:
                 return None
             results.append(_predicted(network, validation, batch, reach_mm, spacing_mm))
@@ -191,18 +192,21 @@ class _Result(NamedTuple):
     images: dict[str, Voxels]
 
 
-def _batches(
-    example: Example, validation: Validation, device: torch.device
+def slices_of(
+    example: Example, count: int, divisible: int, device: torch.device
 ) -> Iterator[ValidationBatch]:
-    chosen = _evenly(example.lead.occupied, validation.slices_each)
+    """Yield at most so many slices of an example, evenly spaced, a few at a time.
+
+    Each is whole in-plane: the foreground's box, padded to multiples of `divisible`.
+    """
+    chosen = _evenly(example.lead.occupied, count)
     for i in range(0, len(chosen), _BATCH):
-        yield _read(example, chosen[i : i + _BATCH], validation.volume.divisible, device)
+        yield _read(example, chosen[i : i + _BATCH], divisible, device)
 
 
 def _read(
     example: Example, indices: Sequence[int], divisor: int, device: torch.device
 ) -> ValidationBatch:
-    """Read slices whole in-plane: the foreground's box, padded to multiples of `divisor`."""
     corner = (example.lead.box[0][0], example.lead.box[1][0])
     height, width = (-(-(end - start) // divisor) * divisor for start, end in example.lead.box)
     stacked = {}
