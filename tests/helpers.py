@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from torch import nn
 
 from medtrans.config.recipes import load_pipeline
 from medtrans.config.schema import Pipeline
-from medtrans.networks.unet import noise_network, residual_network
+from medtrans.networks.unet import error_network, noise_network, residual_network
+from medtrans.package.error import Calibration, KnownError
 from medtrans.package.look import Known
 from medtrans.package.store import TrainedModel, save_package
 from medtrans.phantom.heads import ScanProtocol, make_subject, write_subjects
@@ -51,6 +53,7 @@ _TINY: dict[str, Any] = {
     },
     "noise": _STAGE,
     "residual": _STAGE,
+    "error": {"iterations": 0},
     "look": {"examples": 0},
 }
 _WINDOW = {"scale": "window", "window_hu": [0.0, 1000.0], "background": 0.0}
@@ -121,6 +124,7 @@ def save_model(
     identity: bool = False,
     profile: tuple[float, float] = (0.0, 1000.0),
     look: Known | None = None,
+    error: KnownError | None = None,
     masked_background: bool = False,
 ) -> Path:
     """Write a model package; an identity model's networks answer 0, as MONAI initialises them."""
@@ -135,9 +139,17 @@ def save_model(
         masked_background=masked_background,
         training={"seed": 0},
         look=look,
+        error=error,
     )
     save_package(folder, model)
     return folder
+
+
+def known_error(pipeline: Pipeline, expected: float = 0.1, **changes: Any) -> KnownError:
+    """Make a model expect the same error everywhere, on the networks' scale."""
+    calibration = Calibration((0.0, 2.0), (expected, expected), {0.5: 0.7, 0.9: 2.3}, 3)
+    network = randomise(error_network(pipeline, 0), 0).eval().requires_grad_(False)
+    return KnownError(network, replace(calibration, **changes))
 
 
 def small_scan(**options: Any) -> ScanProtocol:

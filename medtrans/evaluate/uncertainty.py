@@ -94,7 +94,7 @@ def uncertainty_scores(
     """
     error = absolute_error(predicted, reference)
     return {
-        name: _scores(uncertainty.voxels[mask], error[mask], uncertainty.within)
+        name: scores_of(uncertainty.voxels[mask], error[mask], uncertainty.within)
         for name, mask in reference.textured.items()
     }
 
@@ -131,7 +131,8 @@ def sparsification(expected: Voxels, error: Voxels) -> Sparsification:
     return Sparsification(taken, means(np.argsort(expected)), means(np.argsort(error)))
 
 
-def _scores(expected: Voxels, error: Voxels, within: Mapping[float, float]) -> Scores:
+def scores_of(expected: Voxels, error: Voxels, within: Mapping[float, float]) -> Scores:
+    """Score expected errors beside the errors, (n,) each; see `uncertainty_scores`."""
     held = {
         f"coverage_{level * 100:.0f}": float((error <= width * expected).mean())
         for level, width in within.items()

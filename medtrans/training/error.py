@@ -26,7 +26,7 @@ from medtrans.training.data import Batch, Example, RandomSlices, batches
 from medtrans.training.examples import residual_examples
 from medtrans.training.setup import TrainingSetup
 from medtrans.training.step import precision_of
-from medtrans.training.validation import slices_of
+from medtrans.training.validation import ValidationBatch, slices_of
 from medtrans.volumes.voxels import Voxels
 
 _STEPS = Steps(1, 0)  # fidelity mode
@@ -142,6 +142,12 @@ def seen_errors(
     return found
 
 
+def slices_for(taught: Taught, example: Example) -> Iterator[ValidationBatch]:
+    """Yield the slices of a pair that answers are compared in."""
+    count, divisible = taught.pipeline.residual.validation_slices, taught.pipeline.volume.divisible
+    return slices_of(example, count, divisible, taught.device)
+
+
 def _stream(taught: Taught, examples: Sequence[Example]) -> Iterator[Batch]:
     """Go on where the residual stage's examples ended."""
     config = taught.pipeline.residual
@@ -168,10 +174,7 @@ def _answers(
     taught: Taught, network: nn.Module, example: Example
 ) -> Iterator[tuple[Voxels, Voxels, Voxels]]:
     """Give answers, what was made and the real image, (n,) each, in a few whole slices."""
-    config = taught.pipeline
-    for batch in slices_of(
-        example, config.residual.validation_slices, config.volume.divisible, taught.device
-    ):
+    for batch in slices_for(taught, example):
         assert batch.source is not None
         with torch.inference_mode(), taught.autocast:
             made = taught.made_of(batch.source, batch.label, batch.eps)

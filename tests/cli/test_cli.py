@@ -43,6 +43,8 @@ precision = "fp32"
 batch_size = 1
 patch = [8, 8]
 precision = "fp32"
+[error]
+iterations = 0
 [look]
 examples = 0
 """

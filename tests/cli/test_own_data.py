@@ -35,6 +35,8 @@ patch = [16, 16]
 iterations = 4
 batch_size = 2
 patch = [16, 16]
+[error]
+iterations = 0
 [look]
 examples = 0
 """

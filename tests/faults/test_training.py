@@ -77,6 +77,8 @@ unshuffle = 2
 batch_size = 2
 patch = [8, 8]
 checkpoint_every = 10
+[error]
+iterations = 0
 [look]
 examples = 0
 """

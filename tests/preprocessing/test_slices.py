@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtrans.config.schema import Pipeline
+from medtrans.config.schema import Pipeline, SlicesConfig
 from medtrans.preprocessing.slices import (
     SlicePlan,
     cut,
+    fitting_axes,
     neighbours,
     occupied,
     place,
@@ -141,3 +142,27 @@ class TestPlan:
         names = ("axial", "sagittal")
         assert [p.axis for p in plan_slices(pipeline.slices, (10, 11, 12), names)] == [2, 0]
         assert [p.axis for p in plan_slices(pipeline.slices, (10, 1, 12), names)] == [1]
+
+
+class TestOtherAxes:
+    """A recipe may name axes beside the leading one; which of them suit a volume."""
+
+    CONFIG = SlicesConfig(axis="axial", also=("coronal", "sagittal"), context=1)
+
+    @pytest.mark.parametrize(
+        ("grid_mm", "expected"),
+        [
+            ((1, 1, 1), ("axial", "coronal", "sagittal")),
+            ((1, 1, 1.4), ("axial", "coronal", "sagittal")),
+            ((1, 1, 3), ("axial",)),
+            ((1, 3, 1), ("axial", "coronal")),
+        ],
+    )
+    def test_thick_slices_leave_out_those_that_would_be_stretched(
+        self, grid_mm: tuple[float, ...], expected: tuple[str, ...]
+    ) -> None:
+        assert fitting_axes(self.CONFIG, grid_mm, (1.0, 1.0, 0.0)) == expected
+
+    def test_an_axis_is_named_once(self) -> None:
+        with pytest.raises(ValueError, match="twice"):
+            SlicesConfig(axis="axial", also=("coronal", "axial"), context=1)

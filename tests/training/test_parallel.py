@@ -40,6 +40,8 @@ batch_size = 4
 patch = [8, 8]
 precision = "fp32"
 checkpoint_every = 2
+[error]
+iterations = 0
 [look]
 examples = 0
 """
