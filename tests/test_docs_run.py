@@ -110,7 +110,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = helpers.write_cohort(folder / "heads")
     for name in ("run", "aligned"):
         (folder / name).mkdir()
-    helpers.save_model(folder / "run" / "model", helpers.tiny_pipeline())
+    recipe = helpers.tiny_pipeline()
+    helpers.save_model(folder / "run" / "model", recipe, error=helpers.known_error(recipe))
     shutil.copytree(folder / "run" / "model", folder / "adapted" / "model")
     rows = [line.split(",")[:4] for line in manifest.read_text().splitlines()[1:]]
     listed = [

@@ -53,9 +53,9 @@ def prepare(
     region, brain, warnings = find_patient(volume, package, task, settings, mask)
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
-    axes_mm = spacing_mm(whole.placement.affine).tolist()
-    usual = fitting_axes(recipe.slices, axes_mm, target_mm) if not steps.noise else ()
-    plans = plan_slices(recipe.slices, whole.image.shape, settings.axes or usual)
+    shape, grid_mm = whole.image.shape, spacing_mm(whole.placement.affine).tolist()
+    usual = () if steps.noise else fitting_axes(recipe, shape, grid_mm)
+    plans = plan_slices(recipe.slices, shape, settings.axes or usual)
     axes = [plan.axis for plan in plans]
     look, warnings = inspect_space(whole, axes, task, package, warnings, strict=settings.strict)
     space = whole.cropped(axes, recipe.volume.divisible)

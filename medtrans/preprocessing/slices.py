@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtrans.config.schema import SlicesConfig
+from medtrans.config.schema import Pipeline, SlicesConfig
 from medtrans.config.terms import Axis
 from medtrans.volumes.voxels import Voxels
 
@@ -50,25 +50,30 @@ def is_near_one(ratio: float) -> bool:
 
 
 def fitting_axes(
-    config: SlicesConfig, grid_mm: Sequence[float], trained_mm: Sequence[float]
+    pipeline: Pipeline, shape: Sequence[int], grid_mm: Sequence[float]
 ) -> tuple[Axis, ...]:
-    """List the recipe's axes whose slices of a volume have pixels of the usual shape.
+    """List the recipe's axes whose slices of a volume look as those of the training do.
 
-    The leading axis is always among them. Across thick slices there are none others.
+    The leading axis is always among them. The others are where pixels are of the usual shape, which
+    they are not across thick slices, and slices at least half as large as the training's patches.
 
     Parameters
     ----------
-    config : SlicesConfig
+    pipeline : Pipeline
+    shape : sequence of int
+        Shape (X, Y, Z) in RAS, as the networks see it.
     grid_mm : sequence of float
         Spacing along each RAS axis, as the networks see it.
-    trained_mm : sequence of float
-        The recipe's spacing; 0 where volumes kept their own, whose pixels are taken for square.
     """
-    usual = elongation(trained_mm, AXES[config.axis])
-    return (
-        config.axis,
-        *(axis for axis in config.also if is_near_one(elongation(grid_mm, AXES[axis]) / usual)),
-    )
+    config = pipeline.slices
+    usual = elongation(pipeline.volume.spacing_mm, AXES[config.axis])
+    least = min(pipeline.residual.patch) / 2
+
+    def fits(axis: int) -> bool:
+        large = min(np.delete(shape, axis)) >= least and shape[axis] > 1
+        return bool(large and is_near_one(elongation(grid_mm, axis) / usual))
+
+    return (config.axis, *(axis for axis in config.also if fits(AXES[axis])))
 
 
 def plan_slices(

@@ -20,6 +20,7 @@ from medtrans.diffusion import Stages, Steps, generator, middle, translate
 from medtrans.networks.binding import build_schedule, error_predictor, residual_predictor
 from medtrans.networks.unet import error_network, residual_network
 from medtrans.package.error import Calibration, KnownError
+from medtrans.package.store import ModelPackage
 from medtrans.system.progress import say, track
 from medtrans.training.checkpoint import Weights
 from medtrans.training.data import Batch, Example, RandomSlices, batches
@@ -91,9 +92,18 @@ def learn_error(setup: TrainingSetup, residual: Weights) -> KnownError | None:
     if examples.val:
         calibration = Calibration.fit(seen_errors(taught, network, examples.val))
     else:
-        say("No val pairs: errors were seen on training subjects alone, where they are smaller.")
-        calibration = Calibration.unseen()
+        calibration = _unseen(setup.initial)
     return KnownError(network.cpu(), calibration)
+
+
+def _unseen(initial: ModelPackage | None) -> Calibration:
+    """Without val pairs, take the calibration of the model that the run starts from, if any."""
+    before = None if initial is None else initial.error
+    if before is not None and before.calibration.subjects:
+        say("No val pairs: what errors are worth is taken from the model that the run starts from.")
+        return before.calibration
+    say("No val pairs: errors were seen on training subjects alone, where they are smaller.")
+    return Calibration.unseen()
 
 
 def learnt(taught: Taught, examples: Sequence[Example]) -> nn.Module:

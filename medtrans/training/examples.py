@@ -163,9 +163,10 @@ def _residual_along(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) 
 
 def _fits(example: Example, axis: Axis, pipeline: Pipeline) -> bool:
     """Whether a volume may be cut along another axis: it has slices there, of usual pixels."""
-    lead, trained_mm = example.lead, pipeline.volume.spacing_mm
-    fitting = fitting_axes(pipeline.slices, spacing_mm(lead.grid.affine).tolist(), trained_mm)
-    return lead.axis == AXES[axis] and lead.shape[0] > 1 and axis in fitting
+    lead = example.lead
+    grid = lead.grid
+    fitting = fitting_axes(pipeline, grid.shape, spacing_mm(grid.affine).tolist())
+    return lead.axis == AXES[axis] and axis in fitting
 
 
 def prepared(entries: Sequence[Entry], cache: VolumeCache) -> list[CachedVolume]:

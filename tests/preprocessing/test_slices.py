@@ -147,21 +147,26 @@ class TestPlan:
 class TestOtherAxes:
     """A recipe may name axes beside the leading one; which of them suit a volume."""
 
-    CONFIG = SlicesConfig(axis="axial", also=("coronal", "sagittal"), context=1)
-
     @pytest.mark.parametrize(
-        ("grid_mm", "expected"),
+        ("shape", "grid_mm", "expected"),
         [
-            ((1, 1, 1), ("axial", "coronal", "sagittal")),
-            ((1, 1, 1.4), ("axial", "coronal", "sagittal")),
-            ((1, 1, 3), ("axial",)),
-            ((1, 3, 1), ("axial", "coronal")),
+            ((30, 30, 30), (1, 1, 1), ("axial", "coronal", "sagittal")),
+            ((30, 30, 30), (1, 1, 1.4), ("axial", "coronal", "sagittal")),
+            ((30, 30, 30), (1, 1, 3), ("axial",)),
+            ((30, 30, 30), (1, 3, 1), ("axial", "coronal")),
+            ((30, 30, 7), (1, 1, 1), ("axial",)),
+            ((30, 7, 30), (1, 1, 1), ("axial", "coronal")),
+            ((30, 1, 30), (1, 1, 1), ("axial",)),
         ],
+        ids=["all", "nearly", "thick", "thick coronal", "slab", "coronal slab", "slice"],
     )
-    def test_thick_slices_leave_out_those_that_would_be_stretched(
-        self, grid_mm: tuple[float, ...], expected: tuple[str, ...]
+    def test_slices_that_would_look_unlike_those_of_the_training_are_left_out(
+        self, shape: tuple[int, ...], grid_mm: tuple[float, ...], expected: tuple[str, ...]
     ) -> None:
-        assert fitting_axes(self.CONFIG, grid_mm, (1.0, 1.0, 0.0)) == expected
+        recipe = helpers.tiny_pipeline(
+            slices={"also": ["coronal", "sagittal"]}, volume={"spacing_mm": [1.0, 1.0, 0.0]}
+        )
+        assert fitting_axes(recipe, shape, grid_mm) == expected
 
     def test_an_axis_is_named_once(self) -> None:
         with pytest.raises(ValueError, match="twice"):

@@ -118,6 +118,17 @@ class TestRun:
         assert known.calibration == Calibration.unseen()
         assert "No val pairs" in capfd.readouterr().err
 
+    def test_without_val_pairs_it_takes_over_what_is_known(
+        self, cohort: Path, tmp_path: Path
+    ) -> None:
+        first = run(cohort, tmp_path / "first", recipe(4))
+        model = tmp_path / "first" / "model"
+        one = helpers.write_cohort(tmp_path / "one", count=1)
+        second = run(one, tmp_path / "second", recipe(4), initial=model)
+        assert first is not None
+        assert second is not None
+        assert second.calibration == first.calibration
+
     @pytest.mark.parametrize(("iterations", "pairs"), [(0, None), (4, 0)], ids=["recipe", "pairs"])
     def test_is_left_out(
         self, cohort: Path, tmp_path: Path, iterations: int, pairs: int | None

@@ -16,7 +16,6 @@ from medtrans.training.plan import TrainingPlan
 from medtrans.training.run import train
 from tests import helpers
 
-
 ALSO = {"slices": {"also": ["coronal", "sagittal"]}}
 
 
