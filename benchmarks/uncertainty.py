@@ -92,9 +92,7 @@ def teach(package: Path, manifest: Path, cache: Path, folds: Sequence[Path]) -> 
     """Write what a package knows of its error into it; its other weights stay."""
     taught, examples, _ = _taught(str(package), manifest, cache)
     seen = [pair for path in folds for pair in read(path)]
-    calibration = Calibration.fit([(pair.answers, pair.errors) for pair in seen])
-    subjects = len({pair.subject for pair in seen})
-    calibration = Calibration(calibration.answered, calibration.seen, calibration.within, subjects)
+    calibration = calibrated(seen)
     record, weights = stored_error(KnownError(learnt(taught, examples.train), calibration))
     (package / ERROR).write_bytes(weights)
     metadata = json.loads((package / METADATA).read_text(encoding="utf-8"))
@@ -107,7 +105,7 @@ def print_scores(folds: Sequence[Sequence[Seen]]) -> None:
     rows = []
     for number, fold in enumerate(folds):
         others = [pair for other in (*folds[:number], *folds[number + 1 :]) for pair in other]
-        calibration = Calibration.fit([(pair.answers, pair.errors) for pair in others])
+        calibration = calibrated(others)
         for pair in fold:
             known = Uncertainty(calibration(pair.answers), calibration.within)
             by_network = scores_of(known.voxels, pair.errors, known.within)
@@ -124,6 +122,12 @@ def print_scores(folds: Sequence[Sequence[Seen]]) -> None:
         ("mean", table.mean(0)), ("least", table.min(0)), ("most", table.max(0))
     ):  # fmt: skip
         print(f"| {name} | {len(table)} pairs | {_cells(values)} |")
+
+
+def calibrated(seen: Sequence[Seen]) -> Calibration:
+    """Learn what answers are worth."""
+    subjects = len({pair.subject for pair in seen})
+    return Calibration.fit([(pair.answers, pair.errors) for pair in seen], subjects)
 
 
 def attainable(expected: Voxels) -> float:
@@ -163,10 +167,11 @@ def _spreads(taught: Taught, example: Example) -> Iterator[Voxels]:
     """
     for batch in slices_for(taught, example):
         assert batch.source is not None
-        made = [
-            back(taught.made_of(change(batch.source), batch.label, batch.eps))
-            for change, back in _PASSES
-        ]
+        with taught.autocast:
+            made = [
+                back(taught.made_of(change(batch.source), batch.label, batch.eps))
+                for change, back in _PASSES
+            ]
         spread = torch.stack(made).std(dim=0)
         blurred = torch.nn.functional.avg_pool2d(spread, 3, 1, 1)
         inside = (middle(batch.source) > -1) & (batch.target > -1)

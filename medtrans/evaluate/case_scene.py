@@ -1,4 +1,4 @@
-"""The volumes of a scored case, to look at."""
+"""The volumes and the curves of a scored case, to look at."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NamedTuple
 from monai.data import MetaTensor
 
 from medtrans.evaluate.compared import Compared
+from medtrans.evaluate.uncertainty import absolute_error, sparsification
+from medtrans.report.chart import Chart
 from medtrans.report.layers import error_layer, like
 from medtrans.report.scene import Layer, Scene, arrange
 from medtrans.volumes.contrast import in_hu
@@ -35,6 +37,23 @@ def scene_of(case: Compared, naming: Naming) -> Scene:
     Where no source is known, the real image leads.
     """
     return arrange(list(_layers(case, naming)))
+
+
+def charts_of(case: Compared) -> list[Chart]:
+    """Draw what an uncertainty map finds of the errors, for each method that has one."""
+    inside = case.truth.foreground
+    charts = []
+    for method, known in case.uncertain.items():
+        error = absolute_error(case.predicted[method], case.truth)[inside]
+        found = sparsification(known.voxels[inside], error)
+        percent = (100 * found.taken_out).tolist()
+        curves = {
+            "by the uncertainty": list(zip(percent, found.by_map.tolist(), strict=True)),
+            "at best": list(zip(percent, found.at_best.tolist(), strict=True)),
+        }
+        title = f"Mean error, {method}, of the voxels left when the most uncertain % are taken out"
+        charts.append(Chart(title, curves))
+    return charts
 
 
 def _layers(case: Compared, naming: Naming) -> Iterator[Layer]:

@@ -19,9 +19,8 @@ from medtrans.evaluate.baselines import (
 from medtrans.evaluate.cases import Case, read_cases, window_of
 from medtrans.evaluate.compared import Compared, OnCompared
 from medtrans.evaluate.result import Evaluation
-from medtrans.evaluate.scores import score_regions
 from medtrans.evaluate.table import OnCase, Row, rows_of, silent, table_of
-from medtrans.evaluate.uncertainty import Uncertainty, with_uncertainty
+from medtrans.evaluate.uncertainty import Uncertainty, score_all
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.system.progress import say
@@ -59,8 +58,7 @@ def evaluate_model(
     Returns
     -------
     Evaluation
-        Its table has a row per pair, method and region: what `score_regions` gives, and of a model
-        that knows its error what `uncertainty_scores` gives.
+        Its table has a row per pair, method and region: what `score_all` gives.
     """
     pipeline = translator.package.pipeline
     task = translator.package.task(all_settings[0].task if all_settings else None)
@@ -77,7 +75,7 @@ def evaluate_model(
         uncertain: dict[str, Uncertainty] = {}
         names = {"subject": entry.subject, "session": entry.session, "task": str(task)}
         for method, voxels, map_ in _predictions(case, task, translator, all_settings, curve):
-            scores = with_uncertainty(score_regions(voxels, truth), map_, voxels, truth)
+            scores = score_all(voxels, truth, map_)
             its_rows += rows_of({**names, "method": method}, scores)
             if on_compared is not None and method not in BASELINES:
                 predicted[method] = voxels

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medtrans.evaluate.case_scene import Naming, scene_of
+from medtrans.evaluate.case_scene import Naming, charts_of, scene_of
 from medtrans.evaluate.compared import Compared
 from medtrans.evaluate.headlines import decisive_score, headline_scores, headlines
 from medtrans.evaluate.regions import FOREGROUND
 from medtrans.evaluate.result import Evaluation, scale_facts
 from medtrans.evaluate.table import NAMES, Row
-from medtrans.evaluate.uncertainty import absolute_error, sparsification
-from medtrans.report.chart import Chart
 from medtrans.report.document import Section
 from medtrans.report.index import CASES, Card, Index, file_name, save_index
 from medtrans.report.packing import MAX_BYTES
@@ -59,7 +57,7 @@ class EvaluationPages:
         )
         made = {"How it was made": self.naming.facts, "Scale": _scale(case)}
         page = Page(
-            f"{name}: {self._what()}", scene, (), {**_tables(case), **made}, charts=_charts(case)
+            f"{name}: {self._what()}", scene, (), {**_tables(case), **made}, charts=charts_of(case)
         )
         save_page(self.folder / CASES / str(card.page), page, self.max_bytes)
         self.cards.append((self._badness(case), card))
@@ -101,23 +99,6 @@ class EvaluationPages:
         self.order = f"{score} of {method}"
         value = float(row.get(score, np.nan))
         return np.inf if np.isnan(value) else -value if higher_is_better else value
-
-
-def _charts(case: Compared) -> list[Chart]:
-    """Draw what an uncertainty map finds of the errors, for each method that has one."""
-    inside = case.truth.foreground
-    charts = []
-    for method, known in case.uncertain.items():
-        error = absolute_error(case.predicted[method], case.truth)[inside]
-        found = sparsification(known.voxels[inside], error)
-        percent = (100 * found.taken_out).tolist()
-        curves = {
-            "by the uncertainty": list(zip(percent, found.by_map.tolist(), strict=True)),
-            "at best": list(zip(percent, found.at_best.tolist(), strict=True)),
-        }
-        title = f"Mean error, {method}, of the voxels left when the most uncertain % are taken out"
-        charts.append(Chart(title, curves))
-    return charts
 
 
 def _inside(case: Compared) -> list[Row]:

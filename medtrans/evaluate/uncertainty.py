@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from medtrans.evaluate.scores import Reference, Scores
+from medtrans.evaluate.scores import Reference, Scores, score_regions
 from medtrans.package.error import Calibration
 from medtrans.volumes.voxels import Mask, Voxels
 
@@ -99,15 +99,19 @@ def uncertainty_scores(
     }
 
 
-def with_uncertainty(
-    scores: Mapping[str, Scores],
-    uncertainty: Uncertainty | None,
-    predicted: Voxels,
-    reference: Reference,
+def score_all(
+    predicted: Voxels, reference: Reference, uncertainty: Uncertainty | None
 ) -> dict[str, Scores]:
-    """Add, region by region, what `uncertainty_scores` gives, where there is a map."""
+    """Score a prediction, and how well its uncertainty map tells its error where it has one.
+
+    Returns
+    -------
+    dict
+        By region: what `score_regions` and `uncertainty_scores` give.
+    """
+    scores = score_regions(predicted, reference)
     if uncertainty is None:
-        return dict(scores)
+        return scores
     more = uncertainty_scores(uncertainty, predicted, reference)
     return {name: {**found, **more.get(name, {})} for name, found in scores.items()}
 

@@ -65,21 +65,23 @@ class Calibration:
         return cls((0.0, 2.0), (0.0, 2.0), within, 0)
 
     @classmethod
-    def fit(cls, subjects: Sequence[tuple[Voxels, Voxels]]) -> Calibration:
-        """Learn from subjects, each of which counts alike.
+    def fit(cls, pairs: Sequence[tuple[Voxels, Voxels]], subjects: int) -> Calibration:
+        """Learn from pairs, each of which counts alike.
 
         Parameters
         ----------
-        subjects : sequence of (answers, errors)
+        pairs : sequence of (answers, errors)
             At least one; of each the network's answers and the absolute errors, shape (n,).
+        subjects : int
+            How many the pairs are of.
         """
-        weights = np.concatenate([np.full(len(errors), 1 / len(errors)) for _, errors in subjects])
+        weights = np.concatenate([np.full(len(errors), 1 / len(errors)) for _, errors in pairs])
         answers, errors = (
-            np.concatenate([subject[k] for subject in subjects]).astype(np.float64) for k in (0, 1)
+            np.concatenate([pair[k] for pair in pairs]).astype(np.float64) for k in (0, 1)
         )
         order = np.argsort(answers)
         parts = np.searchsorted(
-            np.cumsum(weights[order]), np.linspace(0, len(subjects), _KNOTS + 1)[1:-1]
+            np.cumsum(weights[order]), np.linspace(0, len(pairs), _KNOTS + 1)[1:-1]
         )
         groups = [group for group in np.split(order, parts) if len(group)]
 
@@ -88,10 +90,10 @@ class Calibration:
 
         shares = np.array([weights[g].sum() for g in groups])
         seen = isotonic_regression(means(errors), weights=shares).x
-        curve = cls(_tuple(means(answers)), _tuple(seen), {}, len(subjects))
+        curve = cls(_tuple(means(answers)), _tuple(seen), {}, subjects)
         ratios = errors / np.maximum(curve(answers), 1e-6)
         within = {level: _quantile(ratios, weights, level) for level in LEVELS}
-        return cls(curve.answered, curve.seen, within, len(subjects))
+        return cls(curve.answered, curve.seen, within, subjects)
 
 
 @dataclass(frozen=True)

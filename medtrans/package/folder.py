@@ -15,6 +15,7 @@ from medtrans.config.schema import Pipeline
 from medtrans.config.terms import Task
 from medtrans.errors import ConfigError, PackageError
 from medtrans.system.resources import shipped
+from medtrans.volumes.sidecar import read_sidecar, sidecar_of
 
 METADATA = Path("configs") / "metadata.json"
 INFERENCE = Path("configs") / "inference.json"
@@ -159,9 +160,15 @@ def described_error(record: ErrorRecord) -> dict[str, object]:
     }
 
 
-def read_widths(entries: Mapping[str, object]) -> dict[float, float] | None:
-    """Read the half-widths of intervals from a sidecar; None where it states none."""
-    stated = entries.get(_WIDTHS)
+def stated_widths(map_: Path) -> dict[float, float] | None:
+    """Read the half-widths of intervals from the sidecar of an uncertainty map, if it states any.
+
+    Returns
+    -------
+    dict or None
+        Share of voxels -> width in multiples of the map.
+    """
+    stated = (read_sidecar(sidecar_of(map_, "nifti")) or {}).get(_WIDTHS)
     if not isinstance(stated, Mapping):
         return None
     try:

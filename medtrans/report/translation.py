@@ -120,7 +120,22 @@ def _layers(source: Loaded, written: Written, extras: Extras) -> Iterator[Layer]
     if extras.error is not None:
         yield Layer("error", "Absolute error", like(shown, extras.error), unit)
     if extras.uncertainty is not None:
-        yield Layer("uncertainty", "Uncertainty", like(shown, extras.uncertainty), unit)
+        map_ = like(shown, extras.uncertainty)
+        note = _meaning(written, extras.uncertainty)
+        yield Layer("uncertainty", "Uncertainty", map_, unit, note)
+
+
+def _meaning(written: Written, shown: Voxels) -> str:
+    """Say what the translation's own uncertainty map holds; nothing of any other."""
+    translation = written.translation
+    if shown is not translation.uncertainty:
+        return ""
+    error = translation.error
+    if error is None:
+        return ": the standard deviation over the draws"
+    seen = error.calibration.subjects
+    worth = f"as seen on {seen} other subjects" if seen else "never compared with other subjects"
+    return f": the absolute error to be expected, {worth}"
 
 
 def _contrasts(written: Written) -> tuple[Contrast, Contrast]:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import Axis
 from medtrans.data.manifest import Entry
 from medtrans.errors import UnreadableFileError
 from medtrans.preprocessing.foreground import find_region
@@ -168,11 +167,6 @@ class VolumeCache:
     def __init__(self, folder: Path, pipeline: Pipeline) -> None:
         self.folder = folder
         self.pipeline = pipeline
-
-    def along(self, axis: Axis) -> VolumeCache:
-        """Return the cache of the same volumes, cut along another axis."""
-        slices = self.pipeline.slices.model_copy(update={"axis": axis, "also": ()})
-        return VolumeCache(self.folder, self.pipeline.model_copy(update={"slices": slices}))
 
     def has(self, entry: Entry) -> bool:
         """Whether the entry's volume is already prepared."""

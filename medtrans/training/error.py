@@ -19,13 +19,9 @@ from medtrans.config.schema import Pipeline, WindowScale
 from medtrans.diffusion import Stages, Steps, generator, middle, translate
 from medtrans.networks.binding import build_schedule, error_predictor, residual_predictor
 from medtrans.networks.unet import error_network, residual_network
-from medtrans.package.error import Calibration, KnownError
-from medtrans.package.store import ModelPackage
-from medtrans.system.progress import say, track
+from medtrans.system.progress import track
 from medtrans.training.checkpoint import Weights
 from medtrans.training.data import Batch, Example, RandomSlices, batches
-from medtrans.training.examples import residual_examples
-from medtrans.training.setup import TrainingSetup
 from medtrans.training.step import precision_of
 from medtrans.training.validation import ValidationBatch, slices_of
 from medtrans.volumes.voxels import Voxels
@@ -72,38 +68,6 @@ class Taught:
         )
         with torch.no_grad():
             return translate(stages, source, eps, _STEPS).float().clamp(-1, 1)
-
-
-def learn_error(setup: TrainingSetup, residual: Weights) -> KnownError | None:
-    """Learn how far off a run's model is; None where its recipe or lack of pairs forbids it.
-
-    Parameters
-    ----------
-    setup : TrainingSetup
-    residual : dict of Tensor
-        The finished residual stage's weights.
-    """
-    if not setup.pipeline.error.iterations or not any(setup.data.pairs.values()):
-        return None
-    say("Learning how far off the model is.")
-    taught = Taught.of(setup.pipeline, residual, setup.device, setup.plan.seed)
-    examples = residual_examples(setup.data, setup.cache, setup.pipeline)
-    network = learnt(taught, examples.train)
-    if examples.val:
-        calibration = Calibration.fit(seen_errors(taught, network, examples.val))
-    else:
-        calibration = _unseen(setup.initial)
-    return KnownError(network.cpu(), calibration)
-
-
-def _unseen(initial: ModelPackage | None) -> Calibration:
-    """Without val pairs, take the calibration of the model that the run starts from, if any."""
-    before = None if initial is None else initial.error
-    if before is not None and before.calibration.subjects:
-        say("No val pairs: what errors are worth is taken from the model that the run starts from.")
-        return before.calibration
-    say("No val pairs: errors were seen on training subjects alone, where they are smaller.")
-    return Calibration.unseen()
 
 
 def learnt(taught: Taught, examples: Sequence[Example]) -> nn.Module:

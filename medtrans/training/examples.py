@@ -135,8 +135,9 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
     """
     leading = _residual_along(data, cache, pipeline)
     train, pseudo = list(leading.train), list(leading.pseudo)
+    unvalidated = replace(data, validation_pairs={})
     for axis in pipeline.slices.also:
-        other = _residual_along(replace(data, validation_pairs={}), cache.along(axis), pipeline)
+        other = _residual_along(unvalidated, _along(axis, cache), pipeline)
         train += [example for example in other.train if _fits(example, axis, pipeline)]
         pseudo += [example for example in other.pseudo if _fits(example, axis, pipeline)]
     return StageExamples(train, leading.val, pseudo)
@@ -159,6 +160,12 @@ def _residual_along(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) 
         _pair_examples(data.validation_pairs, labels, cache, context),
         pseudo,
     )
+
+
+def _along(axis: Axis, cache: VolumeCache) -> VolumeCache:
+    """Return the cache of the same volumes, cut along another axis."""
+    slices = cache.pipeline.slices.model_copy(update={"axis": axis, "also": ()})
+    return VolumeCache(cache.folder, cache.pipeline.model_copy(update={"slices": slices}))
 
 
 def _fits(example: Example, axis: Axis, pipeline: Pipeline) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from medtrans.package.error import KnownError
 from medtrans.package.look import Known
 from medtrans.package.store import TrainedModel, save_package
 from medtrans.preprocessing.intensity import Profile, typical_profile
 from medtrans.system.progress import say
 from medtrans.training.checkpoint import Weights
-from medtrans.training.error import learn_error
+from medtrans.training.error_of_run import error_of_run
 from medtrans.training.examples import prepared
 from medtrans.training.look import learn
 from medtrans.training.look_volumes import shown_of
@@ -43,7 +42,7 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
         masked_background=_masked(setup),
         training=_record(setup),
         look=_look(setup),
-        error=_error(setup, residual),
+        error=error_of_run(setup, residual),
     )
     save_package(setup.plan.model_folder, model)
 
@@ -68,15 +67,6 @@ def _look(setup: TrainingSetup) -> Known | None:
         return before if before is not None and sources <= set(before.contrasts) else None
     say("Learning to tell the contrasts apart, to look at inputs with.")
     return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
-
-
-def _error(setup: TrainingSetup, residual: Weights) -> KnownError | None:
-    """Learn how far off the model is; the errors of a model that is kept stay known."""
-    before = setup.initial
-    if setup.keeps_residual and before is not None:
-        same = setup.pipeline.tasks == before.pipeline.tasks
-        return before.error if same else None
-    return learn_error(setup, residual)
 
 
 def _record(setup: TrainingSetup) -> dict[str, object]:

@@ -28,7 +28,7 @@ def laplace(scale: np.ndarray, seed: int = 0) -> np.ndarray:
 class TestCalibration:
     def test_finds_how_far_answers_are_off(self) -> None:
         answers = np.random.default_rng(1).uniform(0.02, 0.5, 200_000).astype(np.float32)
-        learnt = Calibration.fit([(answers, laplace(2 * answers))])
+        learnt = Calibration.fit([(answers, laplace(2 * answers))], 1)
         assert learnt(answers) == pytest.approx(2 * answers, rel=0.15, abs=0.02)
         assert learnt.within[0.5] == pytest.approx(np.log(2), rel=0.03)
         assert learnt.within[0.9] == pytest.approx(np.log(10), rel=0.03)
@@ -39,7 +39,7 @@ class TestCalibration:
         rng = np.random.default_rng(seed)
         answers = rng.uniform(0.01, 1, count).astype(np.float32)
         errors = rng.uniform(0.01, 1, count).astype(np.float32)  # which answers say nothing of
-        learnt = Calibration.fit([(answers, errors)])
+        learnt = Calibration.fit([(answers, errors)], 1)
         assert list(learnt.answered) == sorted(learnt.answered)
         assert list(learnt.seen) == sorted(learnt.seen)
         expected = learnt(answers)
@@ -47,16 +47,16 @@ class TestCalibration:
             share = (errors <= learnt.within[level] * expected).mean()
             assert share == pytest.approx(level, abs=0.03)
 
-    def test_subjects_count_alike(self) -> None:
+    def test_pairs_count_alike(self) -> None:
         rng = np.random.default_rng(0)
         many, few = (rng.uniform(0.05, 0.15, n).astype(np.float32) for n in (90_000, 3000))
-        learnt = Calibration.fit([(many, many), (few, 3 * few)])
+        learnt = Calibration.fit([(many, many), (few, 3 * few)], 2)
         assert learnt(np.array([0.1])) == pytest.approx([0.2], rel=0.05)
         assert learnt.subjects == 2
 
     def test_beyond_what_was_answered_it_stays(self) -> None:
         answers = np.linspace(0.1, 0.2, 1000, dtype=np.float32)
-        learnt = Calibration.fit([(answers, answers)])
+        learnt = Calibration.fit([(answers, answers)], 1)
         low, high = learnt(np.array([0.0, 2.0]))
         assert (low, high) == (pytest.approx(0.1, abs=0.01), pytest.approx(0.2, abs=0.01))
 
