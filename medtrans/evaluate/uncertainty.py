@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from medtrans.evaluate.metrics import linear_fit
 from medtrans.evaluate.scores import Reference, Scores, score_regions
 from medtrans.package.error import Calibration
 from medtrans.volumes.voxels import Mask, Voxels
@@ -66,15 +67,12 @@ class Sparsification:
 def absolute_error(predicted: Voxels, reference: Reference) -> Voxels:
     """Return |prediction - real image| in the prediction's unit, (X, Y, Z).
 
-    MR values have no unit: there the real image is brought to the mean and the standard deviation
-    that the prediction has in the foreground.
+    MR values have no unit: there the real image is fitted to the prediction first, by least squares
+    in the foreground.
     """
     truth = reference.voxels
     if reference.window is None:
-        inside = reference.foreground
-        ours, theirs = predicted[inside], truth[inside]
-        scale = np.float32(ours.std() / max(float(theirs.std()), 1e-12))
-        truth = (truth - theirs.mean()) * scale + ours.mean()
+        truth = linear_fit(truth, predicted, reference.foreground)
     error: Voxels = np.abs(predicted - truth).astype(np.float32)
     return error
 

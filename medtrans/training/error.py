@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medtrans.config.schema import Pipeline, WindowScale
 from medtrans.diffusion import Stages, Steps, generator, middle, translate
+from medtrans.evaluate.metrics import linear_fit
 from medtrans.networks.binding import build_schedule, error_predictor, residual_predictor
 from medtrans.networks.unet import error_network, residual_network
 from medtrans.system.progress import track
@@ -102,8 +103,8 @@ def seen_errors(
 ) -> list[tuple[Voxels, Voxels]]:
     """Compare a network's answers with the errors in slices of pairs: (answers, errors) of each.
 
-    Errors count where both images have tissue. A real image without a unit, as of MR, is brought to
-    the mean and the standard deviation of what was made of its source.
+    Errors count where both images have tissue. A real image without a unit, as of MR, is fitted to
+    what was made of its source, by least squares.
     """
     found = []
     for example in examples:
@@ -111,7 +112,7 @@ def seen_errors(
         answers, made, truth = (np.concatenate([part[k] for part in parts]) for k in range(3))
         task = taught.pipeline.parsed_tasks[example.label]
         if not isinstance(taught.pipeline.contrasts[task.target], WindowScale):
-            truth = (truth - truth.mean()) / max(truth.std(), 1e-6) * made.std() + made.mean()
+            truth = linear_fit(truth, made, np.ones(truth.shape, dtype=bool))
         found.append((answers, np.abs(made - truth)))
     return found
 
