@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medtrans.inference.jobs import Job
+from medtrans.inference.jobs import AXES_ENTRY, Job
 from medtrans.inference.plan import Translation
 from medtrans.inference.sampling import Arithmetic
 from medtrans.inference.settings import Settings
@@ -16,7 +16,7 @@ from medtrans.inference.translator import Translator, Written
 from medtrans.volumes import to_volume
 from medtrans.volumes.sidecar import read_sidecar
 
-_ROUNDING = ("Device", "Precision", "BatchSize", "Threads")
+_MADE = ("Device", "Precision", "BatchSize", "Threads", AXES_ENTRY)  # what only a run knows
 
 
 def recalled(
@@ -47,8 +47,8 @@ def recalled(
     plan = translator.prepare(to_volume(read.image), settings, read.mask).plan
     entries = _entries(outputs)
     label = translator.expected_label(read, settings)
-    rounding = {name: entries[name] for name in _ROUNDING if name in entries}
-    label = replace(label, version=_version(entries), extra={**label.extra, **rounding})
+    made = {name: entries[name] for name in _MADE if name in entries}
+    label = replace(label, version=_version(entries), extra={**label.extra, **made})
     warnings = (*read.source.warnings, *plan.warnings)
     nothing, unknown = np.zeros((0, 0, 0), np.float32), Arithmetic("", "", 0, None)
     translation = Translation(

@@ -11,7 +11,7 @@ import pytest
 
 from medtrans.config.terms import Task
 from medtrans.errors import OutputError
-from medtrans.inference.jobs import Job, read_job
+from medtrans.inference.jobs import Job, read_job, uncertainty_map
 from medtrans.phantom.heads import write_subjects
 from medtrans.report.page import Page, save_page
 from medtrans.report.pictures import save_curves, save_grid
@@ -20,6 +20,7 @@ from tests import helpers
 from tests.helpers import Run
 
 MINE = "my own work"
+MAP = uncertainty_map(2, None)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ class TestTranslate:
     ) -> None:
         job = Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=tmp_path / spread)
         with pytest.raises(OutputError, match="would replace"):
-            read_job(job, Task.parse("t1-to-t2"), samples=2)
+            read_job(job, Task.parse("t1-to-t2"), MAP)
 
     def test_a_taken_name_is_refused_before_any_work(self, head_file: Path, tmp_path: Path) -> None:
         for name in ("o.json", "s.json"):
@@ -83,8 +84,8 @@ class TestTranslate:
             spread = tmp_path / "s.nii.gz"
             job = Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=spread)
             with pytest.raises(OutputError, match=rf"{name} exists.*--overwrite"):
-                read_job(job, Task.parse("t1-to-t2"), samples=2)
-            read_job(replace(job, overwrite=True), Task.parse("t1-to-t2"), samples=2)
+                read_job(job, Task.parse("t1-to-t2"), MAP)
+            read_job(replace(job, overwrite=True), Task.parse("t1-to-t2"), MAP)
             (tmp_path / name).unlink()
 
     @pytest.mark.parametrize("overwrite", [False, True])
@@ -93,7 +94,7 @@ class TestTranslate:
         for goal in (head_file, mask):
             job = Job(head_file, out=goal, mask=mask, overwrite=overwrite)
             with pytest.raises(OutputError, match="replace its input"):
-                read_job(job, Task.parse("t1-to-t2"), samples=1)
+                read_job(job, Task.parse("t1-to-t2"), None)
 
 
 def test_scores(medtrans: Run, identity_model: Path, cohort: Path, tmp_path: Path) -> None:

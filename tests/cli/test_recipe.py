@@ -64,7 +64,7 @@ def test_adapt_changes_how_a_model_is_trained_and_nothing_that_it_is(tmp_path: P
     pipeline = helpers.tiny_pipeline()
     model = str(helpers.save_model(tmp_path / "model", pipeline))
     adapted = RecipeRequest(pipeline="adapt", initial=model).load()
-    trained = {"noise", "residual", "look"}
+    trained = {"noise", "residual", "error", "look"}
     assert adapted.model_dump(exclude=trained) == pipeline.model_dump(exclude=trained)
     assert adapted.residual.learning_rate < load_pipeline("t1-to-t2").residual.learning_rate
     with pytest.raises(ConfigError, match=r"adapt\.toml changes the recipe of a model"):

@@ -9,7 +9,7 @@ import pytest
 
 from medtrans.data.predictions import Prediction
 from medtrans.errors import GeometryError
-from medtrans.evaluate import files
+from medtrans.evaluate import reading
 from medtrans.evaluate.files import evaluate_predictions
 from tests import helpers
 
@@ -47,8 +47,8 @@ def test_other_grids_are_refused(pair: list[Path], tmp_path: Path) -> None:
 def test_methods_and_subjects(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference that several methods share is read once."""
     seen: list[Path] = []
-    read = files.read_volume
-    monkeypatch.setattr(files, "read_volume", lambda path: (seen.append(path), read(path))[1])
+    read = reading.read_volume
+    monkeypatch.setattr(reading, "read_volume", lambda path: (seen.append(path), read(path))[1])
     one, two = pair
     told: list[tuple[int, int]] = []
     table = evaluate_predictions(
