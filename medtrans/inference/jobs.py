@@ -90,13 +90,13 @@ class Job:
     overwrite: bool = False
     sha256: str = ""
 
-    def further(self, uncertainty: Entries | None) -> Mapping[Path, Entries]:
+    def further(self, uncertainty: Entries | None) -> tuple[tuple[Path, Entries], ...]:
         """List what is written beside the image, as NIfTI: each file with its sidecar's entries.
 
         `uncertainty` are those of the uncertainty map, as `uncertainty_map` gives them.
         """
         files = [(self.uncertainty, uncertainty), (self.save_mask, {CONTENT: SUPPORT})]
-        return {path: entries for path, entries in files if path is not None and entries}
+        return tuple((path, entries) for path, entries in files if path is not None and entries)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ReadJob:
         Of the mask's file.
     output : Path
         The file or folder that will be written.
-    further : mapping
+    further : tuple of (Path, mapping)
         What is written beside it, as NIfTI: each file with its sidecar's entries.
     """
 
@@ -123,7 +123,7 @@ class ReadJob:
     mask: Mask | None
     mask_sha256: str | None
     output: Path
-    further: Mapping[Path, Entries]
+    further: tuple[tuple[Path, Entries], ...]
 
     @property
     def source(self) -> Source:
@@ -268,7 +268,7 @@ def _require_outputs(read: ReadJob, claim: Claim) -> None:
     outputs = [(output, job.kind or claim.source.kind, claim)]
     outputs += [
         (path, "nifti", replace(claim, content=str(entries[CONTENT])))
-        for path, entries in read.further.items()
+        for path, entries in read.further
     ]
     taken = set[Path]()
     for path, kind, its_claim in outputs:

@@ -41,7 +41,7 @@ def earlier_outputs(
     """
     source, job = read.source, read.job
     wanted = {(read.output, job.kind or source.kind): label}
-    for path, entries in read.further.items():
+    for path, entries in read.further:
         wanted[path, "nifti"] = replace(label, extra={**label.extra, **entries})
     outputs: list[Path] = []
     for (path, kind), its_label in wanted.items():

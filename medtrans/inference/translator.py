@@ -271,7 +271,7 @@ class Translator:
         outputs = write_volume(
             result.voxels, read.output, source, label, kind=job.kind, overwrite=job.overwrite
         )
-        for path, entries in read.further.items():
+        for path, entries in read.further:
             about = replace(label, extra={**entries, **label.extra})
             shown = result.support if entries[CONTENT] == SUPPORT else result.uncertainty
             assert shown is not None  # `read_job` refuses a map that there cannot be

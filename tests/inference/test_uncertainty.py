@@ -12,7 +12,7 @@ import pytest
 from monai.data import MetaTensor
 
 from medtrans.config.schema import Pipeline
-from medtrans.errors import UsageError
+from medtrans.errors import OutputError, UsageError
 from medtrans.inference.cohort import Result, Unchanged, translate_cohort
 from medtrans.inference.jobs import EXPECTED_ERROR, SPREAD, Job
 from medtrans.inference.settings import Settings
@@ -94,6 +94,13 @@ def test_file_and_sidecar(knowing: Translator, head_file: Path, tmp_path: Path) 
     assert entries["CalibrationSubjects"] == 3
     assert "Content" not in json.loads((tmp_path / "o.json").read_text())
     assert written.translation.uncertainty is not None
+
+
+def test_two_maps_do_not_share_a_file(knowing: Translator, head_file: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "map.nii.gz"
+    job = Job(head_file, out=tmp_path / "o.nii.gz", uncertainty=shared, save_mask=shared)
+    with pytest.raises(OutputError, match="different names"):
+        knowing.translate_file(job, Settings())
 
 
 def test_a_rerun_leaves_it_until_the_model_expects_another(
