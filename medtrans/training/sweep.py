@@ -58,8 +58,11 @@ def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
             "warmup_iterations": min(config.warmup_iterations, iterations // 4),
         }
 
-    no_look = pipeline.look.model_copy(update={"examples": 0})  # its models translate nothing else
-    return with_stages(pipeline.model_copy(update={"look": no_look}), short)
+    # Its models translate nothing else.
+    no_look = pipeline.look.model_copy(update={"examples": 0})
+    no_error = pipeline.error.model_copy(update={"iterations": 0})
+    alone = pipeline.model_copy(update={"look": no_look, "error": no_error})
+    return with_stages(alone, short)
 
 
 def _last_row(path: Path) -> dict[str, float]:
