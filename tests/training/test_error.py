@@ -69,9 +69,9 @@ def test_tells_where_errors_are_on_a_subject_that_taught_it_nothing(
     tmp_path: Path,
 ) -> None:
     """What is bright in the source is noisy in the target."""
-    pipeline = recipe(60, network={"channels": [8, 8]})
+    pipeline = recipe(200, network={"channels": [8, 8]})
     pipeline = pipeline.model_copy(
-        update={"error": pipeline.error.model_copy(update={"width": 1.0, "learning_rate": 2e-2})}
+        update={"error": pipeline.error.model_copy(update={"width": 1.0, "learning_rate": 1e-2})}
     )
     cohort = noisy_where_bright(tmp_path)
     taught, found = identity(pipeline), examples(cohort, tmp_path / "cache", pipeline)
