@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ _TINY: dict[str, Any] = {
     "noise": _STAGE,
     "residual": _STAGE,
     "error": {"iterations": 0},
+    "detail": {"pairs": 0},
     "look": {"examples": 0},
 }
 _WINDOW = {"scale": "window", "window_hu": [0.0, 1000.0], "background": 0.0}
@@ -125,6 +126,7 @@ def save_model(
     profile: tuple[float, float] = (0.0, 1000.0),
     look: Known | None = None,
     error: KnownError | None = None,
+    detail: Mapping[str, Sequence[float]] | None = None,
     masked_background: bool = False,
 ) -> Path:
     """Write a model package; an identity model's networks answer 0, as MONAI initialises them."""
@@ -140,6 +142,7 @@ def save_model(
         training={"seed": 0},
         look=look,
         error=error,
+        detail=detail or {},
     )
     save_package(folder, model)
     return folder

@@ -49,12 +49,13 @@ def measure(chosen: Mapping[str, Section], results: Results, path: Path) -> None
 def sections(brain: Path, model: str, repeats: int) -> dict[str, Section]:
     """Return what is measured; the parts of `translate` are processes of their own."""
     package = load_package(model)
-    modes = translation.MODES
+    ways = translation.WAYS
     return {
         "Start-up, s": translation.start_up,
-        "Parts, s": lambda: {m: translation.parts(brain, model, m) for m in modes},
+        "Parts, s": lambda: {name: translation.parts(brain, model, name) for name in ways},
         "From the shell": lambda: {
-            m: translation.from_the_shell(brain, model, m, repeats) for m in modes
+            name: translation.from_the_shell(brain, model, way, repeats)
+            for name, way in ways.items()
         },
         "Ceilings": machine.ceilings,
         "Networks": lambda: networks.shipped(package),

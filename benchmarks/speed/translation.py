@@ -9,29 +9,42 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from unittest.mock import patch
 
 if TYPE_CHECKING:  # `measure_parts` times the import
-    from medtrans.config.terms import Mode
-
-MODES = ("fidelity", "realistic")
+    from medtrans.config.terms import Axis, Mode
 
 
-def parts(image: Path, model: str, mode: str) -> dict[str, float]:
-    """Seconds of each part, in a process of its own."""
-    arguments = [sys.executable, "-m", "benchmarks.speed.translation", str(image), model, mode]
+class Way(NamedTuple):
+    """How a volume is translated; without axes, along those that the model knows."""
+
+    mode: Mode
+    axes: tuple[Axis, ...] = ()
+
+
+WAYS = {
+    "fidelity": Way("fidelity"),
+    "fidelity, axial alone": Way("fidelity", ("axial",)),
+    "realistic": Way("realistic"),
+}
+
+
+def parts(image: Path, model: str, name: str) -> dict[str, float]:
+    """Seconds of each part of one of `WAYS`, in a process of its own."""
+    arguments = [sys.executable, "-m", "benchmarks.speed.translation", str(image), model, name]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def from_the_shell(image: Path, model: str, mode: str, repeats: int) -> dict[str, float]:
+def from_the_shell(image: Path, model: str, way: Way, repeats: int) -> dict[str, float]:
     """Wall seconds (median) and peak memory in MB of the command."""
     seconds, peaks = [], []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.nii.gz"
         command = [sys.executable, "-m", "medtrans", "translate", str(image), "-o", str(out)]
-        command += ["--model", model, "--mode", mode]
+        command += ["--model", model, "--mode", way.mode]
+        command += ["--axes", ",".join(way.axes)] if way.axes else []
         for _ in range(repeats):
             start = time.perf_counter()
             process = subprocess.Popen(
@@ -97,7 +110,7 @@ class Laps:
         self.last = now
 
 
-def measure_parts(image: Path, model: str, mode: Mode) -> dict[str, float]:
+def measure_parts(image: Path, model: str, way: Way) -> dict[str, float]:
     """Do what `translate_file` does, one part after the other."""
     lap = Laps()
     from medtrans.inference import sampling
@@ -111,7 +124,7 @@ def measure_parts(image: Path, model: str, mode: Mode) -> dict[str, float]:
     lap("load model")
     volume = read_volume(image)
     lap("read")
-    settings = Settings(mode=mode)
+    settings = Settings(mode=way.mode, axes=way.axes)
     prepared = translator.prepare(volume, settings)
     lap("preprocess")
     reassembled, place = [0.0], slices.place
@@ -138,4 +151,5 @@ def measure_parts(image: Path, model: str, mode: Mode) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_parts(Path(sys.argv[1]), *sys.argv[2:4])))
+    _, given, package, named = sys.argv
+    print(json.dumps(measure_parts(Path(given), package, WAYS[named])))

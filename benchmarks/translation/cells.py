@@ -161,9 +161,7 @@ def _drdd(
     cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
 ) -> dict[tuple[str, int], Predict]:
     steps = {mode: _steps(mode, pipeline) for mode in cell.modes}
-    needed = pipeline.residual.from_noise or any(s.noise for s in steps.values())
-    noise = _noise(cell, pipeline, data, folder) if needed else None
-    residual = _residual(cell, pipeline, data, folder, noise)
+    residual, noise = trained_drdd(cell, pipeline, data, folder)
     predictors: dict[tuple[str, int], Predict] = {}
     for mode, taken in steps.items():
         over = mode.partition(" ")[2]
@@ -171,6 +169,19 @@ def _drdd(
         calls = (taken.residual + taken.noise) * {"": 1, "flips": 2, "x4": 4}[over]
         predictors[mode, calls] = averaged(plain, over) if over else plain
     return predictors
+
+
+def trained_drdd(
+    cell: Cell, pipeline: Pipeline, data: CohortData, folder: Path
+) -> tuple[nn.Module, nn.Module | None]:
+    """Train a cell's residual network, and its noise network where a mode or the recipe needs it.
+
+    What an earlier call has trained is read.
+    """
+    needed = any(_steps(mode, pipeline).noise for mode in cell.modes)
+    needed = needed or pipeline.residual.from_noise
+    noise = _noise(cell, pipeline, data, folder) if needed else None
+    return _residual(cell, pipeline, data, folder, noise), noise
 
 
 def _steps(mode: str, pipeline: Pipeline) -> Steps:

@@ -15,7 +15,7 @@ from medtrans.evaluate.realism import realism_distance
 from medtrans.evaluate.texture import high_frequency_ratio, slice_ratio
 from medtrans.training.data import Example
 from medtrans.training.validation import slice_support
-from medtrans.volumes.voxels import Voxels
+from medtrans.volumes.voxels import Mask, Voxels
 
 _BATCH = 16
 _STRIDE = 8  # pixels: what slices are padded to
@@ -28,18 +28,27 @@ Scores = dict[str, str | float | None]
 def score_subject(
     predict: Predict, example: Example, seed: int, correlation: float = 0.0
 ) -> Scores:
-    """Translate all of a subject's slices and compare them with its target.
-
-    Inside the target's foreground and whole, raw and after a least-squares linear fit; texture on
-    the raw scale, since a fit by least squares shrinks what it cannot explain.
-    """
+    """Translate all of a subject's slices and compare them with its target; see `compared`."""
     source, target = (slices_of(example, key) for key in ("source", "target"))
     start = time.process_time()
     predicted = translate_slices(predict, source, seed, correlation)
     seconds = time.process_time() - start
-    support = slice_support(source[:, source.shape[1] // 2], _MARGIN, (1.0, 1.0))
-    predicted = np.where(support, predicted, np.float32(-1))
-    image, truth = (predicted + 1) / 2, (target[:, 0] + 1) / 2
+    predicted = np.where(margin_of(source), predicted, np.float32(-1))
+    return {**compared(predicted, target[:, 0]), "seconds": round(seconds, 3)}
+
+
+def margin_of(source: Voxels) -> Mask:
+    """(n, 2k + 1, H, W) -> (n, H, W): where a translation of these slices may show something."""
+    return slice_support(source[:, source.shape[1] // 2], _MARGIN, (1.0, 1.0))
+
+
+def compared(predicted: Voxels, target: Voxels) -> Scores:
+    """Compare translated slices with the real ones, both (n, H, W) in [-1, 1].
+
+    Inside the target's foreground and whole, raw and after a least-squares linear fit; texture on
+    the raw scale, since a fit by least squares shrinks what it cannot explain.
+    """
+    image, truth = (predicted + 1) / 2, (target + 1) / 2
     mask = truth > 0
     fitted = np.where(mask | (image > 0), linear_fit(image, truth, mask), np.float32(0))
     scores: Scores = {}
@@ -53,7 +62,7 @@ def score_subject(
         "slice_to_slice": slice_ratio(image, truth, mask, axis=0),
         "realism": _realism(image, truth),
     }
-    return {**scores, **texture, "seconds": round(seconds, 3)}
+    return {**scores, **texture}
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:

@@ -82,7 +82,10 @@ def pipeline_from_dict(raw: Mapping[str, object], where: str) -> Pipeline:
         When a key in it is wrong; every problem is listed.
     """
     base = _read_with_parents(_recipe_path("base"))
-    later = {table: base[table] for table in ("augmentation", "pseudo", "error", "look", *STAGES)}
+    later = {
+        table: base[table]
+        for table in ("augmentation", "pseudo", "error", "detail", "look", *STAGES)
+    }
     return _validate(_merge(_merge(_merge(later, _FORMERLY), _one_margin(raw)), raw), where)
 
 

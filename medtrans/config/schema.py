@@ -64,8 +64,8 @@ class VolumeConfig(StrictModel):
 class SlicesConfig(StrictModel):
     """How a volume is cut: along which axis, and with how many neighbours on each side.
 
-    The residual stage is trained on slices along the axes of `also`, too, and fidelity mode is the
-    mean over all of them.
+    Both stages are trained on slices along the axes of `also`, too. What the residual stage makes
+    is the mean over all axes, and the noise stage's steps go along them in turn.
     """
 
     axis: Axis
@@ -309,6 +309,12 @@ class ErrorConfig(StrictModel):
     weight_decay: NonNegativeFloat
 
 
+class DetailConfig(StrictModel):
+    """On how many val pairs of a task a model's detail is compared with real ones; 0: on none."""
+
+    pairs: NonNegativeInt
+
+
 class Pipeline(StrictModel):
     """The whole recipe of one task, or of several trained together."""
 
@@ -324,6 +330,7 @@ class Pipeline(StrictModel):
     noise: NoiseConfig
     residual: ResidualConfig
     error: ErrorConfig
+    detail: DetailConfig
     look: LookConfig
     # Written by training with a noise stage from elsewhere; a recipe has none.
     denoiser: DenoiserConfig | None = None

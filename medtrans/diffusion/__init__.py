@@ -40,7 +40,16 @@ from medtrans.diffusion.processes import (
     residual_loss,
 )
 from medtrans.diffusion.randomness import SliceNoise, generator, slice_noise
-from medtrans.diffusion.sampler import Stages, Steps, remove_noise, remove_residual, translate
+from medtrans.diffusion.sampler import (
+    NoiseStep,
+    Stages,
+    Steps,
+    estimate_target,
+    noise_step,
+    remove_noise,
+    remove_residual,
+    translate,
+)
 from medtrans.diffusion.schedules import Schedule, linear_variance_schedule
 from medtrans.diffusion.sde import (
     diffusion_variance,
@@ -57,6 +66,7 @@ __all__ = [
     "Loss",
     "NoiseObjective",
     "NoisePredictor",
+    "NoiseStep",
     "Prediction",
     "ResidualPredictor",
     "Schedule",
@@ -70,6 +80,7 @@ __all__ = [
     "draw_low_timesteps",
     "draw_timesteps",
     "edm_denoiser",
+    "estimate_target",
     "estimate_x0",
     "flow_denoiser",
     "generator",
@@ -80,6 +91,7 @@ __all__ = [
     "min_snr_weight",
     "noise_criterion",
     "noise_loss",
+    "noise_step",
     "prediction_target",
     "remove_noise",
     "remove_residual",

@@ -33,6 +33,31 @@ class Steps(NamedTuple):
     eta: float = 0.0
 
 
+class NoiseStep(NamedTuple):
+    """One step of the reverse of the noise diffusion.
+
+    Attributes
+    ----------
+    now, then : int
+        The time steps that it goes from and to.
+    eta : float
+        In [0, 1].
+    number : int
+        Which of the steps it is, from 0.
+    """
+
+    now: int
+    then: int
+    eta: float
+    number: int
+
+    @classmethod
+    def all(cls, schedule: Schedule, steps: int, eta: float) -> list[NoiseStep]:
+        """List the steps of a reverse from sigma to 0."""
+        pairs = enumerate(pairwise(schedule.noise_grid(steps)))
+        return [cls(now, then, eta, number) for number, (now, then) in pairs]
+
+
 class Stages(NamedTuple):
     """The two stages of a model, with the schedule that they were trained on.
 
@@ -80,14 +105,36 @@ def translate(
     ValueError
         When noise steps are to be taken without a noise stage, or eta > 0 without fresh noise.
     """
-    schedule = stages.schedule
-    known = schedule.sigma * eps
-    x = remove_residual(middle(source) + known, source, stages.residual, schedule, steps.residual)
+    estimate = estimate_target(stages, source, eps, steps.residual)
     if steps.noise == 0:
-        return x - known
+        return estimate
     if stages.denoise is None:
         raise ValueError("noise steps need a noise stage")
-    return remove_noise(x, stages.denoise, schedule, steps.noise, steps.eta, fresh)
+    x = estimate + stages.schedule.sigma * eps
+    return remove_noise(x, stages.denoise, stages.schedule, steps.noise, steps.eta, fresh)
+
+
+def estimate_target(stages: Stages, source: Tensor, eps: Tensor, steps: int) -> Tensor:
+    """Take the residual away, and the noise that was added for it: what fidelity mode answers.
+
+    Parameters
+    ----------
+    stages : Stages
+    source : Tensor
+        Shape (B, 2k + 1, H, W).
+    eps : Tensor
+        Shape (B, 1, H, W).
+    steps : int
+        From 1 to T: network calls.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 1, H, W): the estimate of x0, not clipped.
+    """
+    known = stages.schedule.sigma * eps
+    y = middle(source) + known
+    return remove_residual(y, source, stages.residual, stages.schedule, steps) - known
 
 
 def remove_residual(
@@ -155,14 +202,32 @@ def remove_noise(
     ValueError
         When fresh noise is needed and there is none.
     """
-    for number, (now, then) in enumerate(pairwise(schedule.noise_grid(steps))):
-        b_now, b_then = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
-        level = torch.full((x.shape[0],), b_now, device=x.device)
-        eps = (x - denoise(x, level)) / b_now
-        variance = eta * (b_now**2 - b_then**2) * b_then**2 / b_now**2
-        x = x - (b_now - (b_then**2 - variance) ** 0.5) * eps
-        if variance > 0:
-            if fresh is None:
-                raise ValueError("eta > 0 needs fresh noise")
-            x = x + variance**0.5 * fresh(number)
+    for step in NoiseStep.all(schedule, steps, eta):
+        x = noise_step(x, denoise, schedule, step, fresh)
+    return x
+
+
+def noise_step(
+    x: Tensor,
+    denoise: Denoiser,
+    schedule: Schedule,
+    step: NoiseStep,
+    fresh: FreshNoise | None = None,
+) -> Tensor:
+    """Take one step of `remove_noise`; x is (B, C, H, W), as is what it returns.
+
+    Raises
+    ------
+    ValueError
+        When fresh noise is needed and there is none.
+    """
+    b_now, b_then = (float(schedule.beta_bar[t]) for t in (step.now, step.then))
+    level = torch.full((x.shape[0],), b_now, device=x.device)
+    eps = (x - denoise(x, level)) / b_now
+    variance = step.eta * (b_now**2 - b_then**2) * b_then**2 / b_now**2
+    x = x - (b_now - (b_then**2 - variance) ** 0.5) * eps
+    if variance > 0:
+        if fresh is None:
+            raise ValueError("eta > 0 needs fresh noise")
+        x = x + variance**0.5 * fresh(step.number)
     return x

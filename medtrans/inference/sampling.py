@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from medtrans.config.terms import Task
-from medtrans.diffusion import SliceNoise, Stages, Steps, translate
+from medtrans.diffusion import (
+    NoiseStep,
+    SliceNoise,
+    Stages,
+    Steps,
+    estimate_target,
+    noise_step,
+)
 from medtrans.inference.settings import Settings
 from medtrans.networks.binding import (
     build_schedule,
@@ -22,6 +30,7 @@ from medtrans.networks.binding import (
 from medtrans.networks.slice_by_slice import SliceBySlice
 from medtrans.networks.unet import inference_copy
 from medtrans.package.store import ModelPackage
+from medtrans.preprocessing.detail import raised
 from medtrans.preprocessing.slices import SlicePlan, cut, occupied, place, stacks
 from medtrans.system.devices import choose_precision, describe, lacks_memory, slices_at_a_time
 from medtrans.system.progress import say
@@ -124,6 +133,16 @@ class _Work:
     batch_size: int
     tell: Callable[[int], None]
 
+    @property
+    def along(self) -> list[Pass]:
+        """One pass for each axis."""
+        return [one for one in self.passes if not one.mirrored]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the volume is cut along several axes."""
+        return len(self.along) > 1
+
 
 class SliceSampler:
     """A model's networks, ready to sample slices.
@@ -187,7 +206,9 @@ class SliceSampler:
         on_slices : callable, optional
             Told of progress.
         """
-        total = settings.samples * sum(len(one.chosen) for one in passes)
+        unmirrored = cycle(one for one in passes if not one.mirrored)
+        taken = (*passes, *islice(unmirrored, steps.noise))
+        total = settings.samples * sum(len(one.chosen) for one in taken)
         if settings.uncertainty and self.error is not None:
             total += len(passes[0].chosen)
         size = self._batch_size(image, passes, settings)
@@ -216,27 +237,87 @@ class SliceSampler:
         return Arithmetic(describe(self.device), precision, batch_size, threads=None)
 
     def _draw(self, number: int, work: _Work) -> Voxels:
-        """Sample a volume once: the mean over the passes, each with noise of its own."""
+        """Sample a volume once: the residual stage's estimate, and what is drawn around it."""
+        volume = self._estimate(number, work)
+        if work.steps.noise:
+            volume = self._drawn(volume, str(number), work)
+        return np.clip(volume, -1, 1, out=volume)
+
+    def _estimate(self, number: int, work: _Work) -> Voxels:
+        """Take the residual away: the mean over the passes, each with noise of its own."""
         total = self._pass(work.passes[0], str(number), work)
         for other, one in enumerate(work.passes[1:], start=1):
             total += self._pass(one, f"{number}, pass {other}", work)
         total /= np.float32(len(work.passes))
-        return np.clip(total, -1, 1, out=total)
+        return total
+
+    def _drawn(self, estimate: Voxels, draw: str, work: _Work) -> Voxels:
+        """Draw an image around an estimate (X, Y, Z), by the noise stage.
+
+        Its detail is raised to that of real images, to which noise is then added as in training.
+        The steps go along the passes' axes in turn, so that slices fit together along all of them
+        (after Lee et al., arXiv 2303.08440).
+        """
+        gains = self.package.detail.get(str(work.task))
+        if gains is not None:
+            estimate = raised(estimate, work.image > -1, gains)
+        x = estimate + np.float32(self.schedule.sigma) * self._start(draw, work)
+        steps = NoiseStep.all(self.schedule, work.steps.noise, work.steps.eta)
+        for one, step in zip(cycle(work.along), steps, strict=False):
+            self._step(x, one, step, draw, work)
+        return x
+
+    def _start(self, draw: str, work: _Work) -> Voxels:
+        """Draw the noise of a start (X, Y, Z)."""
+        plan = work.passes[0].plan
+        noise = np.empty(work.image.shape, dtype=np.float32)
+        count = len(cut(noise, plan))
+        for first in range(0, count, work.batch_size):
+            indices = list(range(first, min(first + work.batch_size, count)))
+            eps = self._noise(indices, draw, plan, work, crossed=work.crossed).start()
+            place(eps[:, 0].cpu().numpy(), indices, noise, plan)
+        return noise
+
+    def _step(self, x: Voxels, one: Pass, step: NoiseStep, draw: str, work: _Work) -> None:
+        """Take a step of the noise stage in a volume (X, Y, Z), in place, slice by slice."""
+        slices = cut(x, one.plan)
+        for indices, stack in stacks(work.image, one.plan, one.chosen, work.batch_size):
+            source, noisy = (
+                torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
+                for part in (stack, slices[indices][:, None])
+            )
+            noise = self._noise(indices, draw, one.plan, work, crossed=work.crossed)
+            with torch.inference_mode():
+                denoise = self._stages(work.task, source).denoise
+                assert denoise is not None  # `ModelPackage.steps` refuses noise steps without it
+                less = noise_step(noisy, denoise, self.schedule, step, noise.fresh)
+            place(less[:, 0].float().cpu().numpy(), indices, x, one.plan)
+            work.tell(len(indices))
+
+    def _noise(
+        self, indices: list[int], draw: str, plan: SlicePlan, work: _Work, *, crossed: bool
+    ) -> SliceNoise:
+        """Give the noise of some slices.
+
+        It is alike in neighbouring ones, unless slices along other axes cross it: these would see
+        that.
+        """
+        correlation = 0.0 if crossed else self.package.pipeline.sampling.correlation_length
+        height, width = cut(work.image, plan).shape[1:]
+        return SliceNoise(
+            work.settings.seed, draw, indices, (height, width), self.device, correlation
+        )
 
     def _pass(self, one: Pass, draw: str, work: _Work) -> Voxels:
-        """Go through the volume once; slices that are not chosen stay background."""
+        """Take the residual away along one pass; slices that are not chosen stay background."""
         turned = one.turned(work.image)
         result = np.full(work.image.shape, -1, dtype=np.float32)
-        height, width = cut(turned, one.plan).shape[1:]
-        correlation = self.package.pipeline.sampling.correlation_length
         for indices, stack in stacks(turned, one.plan, one.chosen, work.batch_size):
             source = torch.from_numpy(stack).to(self.device)
-            noise = SliceNoise(
-                work.settings.seed, draw, indices, (height, width), self.device, correlation
-            )
+            noise = self._noise(indices, draw, one.plan, work, crossed=False)
             with torch.inference_mode():
                 stages = self._stages(work.task, source)
-                x = translate(stages, source, noise.start(), work.steps, noise.fresh)
+                x = estimate_target(stages, source, noise.start(), work.steps.residual)
             place(x[:, 0].float().cpu().numpy(), indices, result, one.plan)
             work.tell(len(indices))
         return one.turned(result)

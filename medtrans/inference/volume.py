@@ -54,7 +54,7 @@ def prepare(
     scale, target_mm = recipe.contrasts[task.source], recipe.volume.spacing_mm
     whole = to_model_space(volume, region, scale, target_mm)
     shape, grid_mm = whole.image.shape, spacing_mm(whole.placement.affine).tolist()
-    usual = () if steps.noise else fitting_axes(recipe, shape, grid_mm)
+    usual = fitting_axes(recipe, shape, grid_mm)
     plans = plan_slices(recipe.slices, shape, settings.axes or usual)
     axes = [plan.axis for plan in plans]
     look, warnings = inspect_space(whole, axes, task, package, warnings, strict=settings.strict)

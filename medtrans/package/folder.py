@@ -95,6 +95,8 @@ class ModelRecord(TypedDict):
         What an input is compared with; older packages have no such key.
     error : dict or None
         What is known of the model's errors; older packages have no such key.
+    detail : dict
+        Task -> gains, as in `ModelPackage`; packages that know none have no such key.
     """
 
     format: int
@@ -105,6 +107,7 @@ class ModelRecord(TypedDict):
     training: dict[str, object]
     look: NotRequired[LookRecord | None]
     error: NotRequired[ErrorRecord | None]
+    detail: NotRequired[dict[str, list[float]]]
 
 
 class Metadata(TypedDict):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,6 +45,7 @@ from medtrans.package.folder import (
     read_recipe,
 )
 from medtrans.package.look import Known, load_known, stored
+from medtrans.preprocessing.detail import BANDS_SD, MOST_GAIN
 from medtrans.preprocessing.intensity import Profile
 from medtrans.system.atomic import replacing_folder, require_new_folder
 
@@ -76,6 +77,9 @@ class ModelPackage:
         What an input is compared with; None in a package of before.
     error : KnownError or None
         How far off it is; None in a package of before, or of a training that did not learn it.
+    detail : dict
+        Task -> how many times as much detail real targets have as the residual stage's estimates,
+        in each band of `medtrans.preprocessing.detail`; of no task where it was not measured.
     """
 
     name: str
@@ -87,6 +91,7 @@ class ModelPackage:
     masked_background: bool
     look: Known | None = None
     error: KnownError | None = None
+    detail: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def of_stripped_brains(self) -> bool:
@@ -158,6 +163,8 @@ class TrainedModel:
         What an input is compared with.
     error : KnownError or None
         How far off it is.
+    detail : mapping
+        As in `ModelPackage`.
     """
 
     pipeline: Pipeline
@@ -168,6 +175,7 @@ class TrainedModel:
     training: Mapping[str, object]
     look: Known | None = None
     error: KnownError | None = None
+    detail: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def save_package(folder: Path, model: TrainedModel, documents: Documents | None = None) -> None:
@@ -208,6 +216,8 @@ def save_package(folder: Path, model: TrainedModel, documents: Documents | None 
         record["look"], files[LOOK] = stored(model.look)
     if model.error is not None:
         record["error"], files[ERROR] = stored_error(model.error)
+    if model.detail:
+        record["detail"] = {task: list(gains) for task, gains in model.detail.items()}
     documents, has_noise = documents or Documents(), model.noise is not None
     texts = package_texts(folder.name, model.pipeline, record, documents, has_noise=has_noise)
     contents = {path: text.encode() for path, text in texts.items()}
@@ -253,6 +263,7 @@ def export_package(source: str | Path, folder: Path, documents: Documents) -> li
         training=read_metadata(origin)["medtrans"]["training"],
         look=package.look,
         error=package.error,
+        detail=package.detail,
     )
     save_package(folder, model, documents)
     return sorted(path for path in folder.rglob("*") if path.is_file())
@@ -296,7 +307,30 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         bool(record.get("masked_background", False)),
         load_known(folder, record.get("look")),
         load_error(folder, record.get("error"), pipeline),
+        _detail(folder, record),
     )
+
+
+def _detail(folder: Path, record: ModelRecord) -> dict[str, tuple[float, ...]]:
+    """Read how much more detail real targets have."""
+    try:
+        gains = {task: tuple(map(float, of)) for task, of in record.get("detail", {}).items()}
+        fitting = [
+            len(of) == len(BANDS_SD) and all(1 <= g <= MOST_GAIN for g in of)
+            for of in gains.values()
+        ]
+    except _MISFITS:
+        fitting = [False]
+    if not all(fitting):
+        raise PackageError(
+            f"{folder / METADATA}: the gains of detail are not {len(BANDS_SD)} numbers from 1 to "
+            f"{MOST_GAIN:g} a task. Copy or export the package again."
+        )
+    return gains
+
+
+def _fits(gains: Sequence[float]) -> bool:
+    return len(gains) == len(BANDS_SD) and all(1 <= gain <= MOST_GAIN for gain in gains)
 
 
 def _reason(error: Exception) -> str:

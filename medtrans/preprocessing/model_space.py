@@ -146,8 +146,7 @@ class ModelSpace:
         divisible : int
             What in-plane sizes become a multiple of, in voxels.
         """
-        in_plane = [any(other != axis for other in axes) for axis in range(3)]
-        box = _crop_of(self.margin, [divisible if flat else 1 for flat in in_plane])
+        box = crop_to(self.margin, axes, divisible)
         return replace(
             self,
             image=box.apply(self.image, -1),
@@ -257,8 +256,18 @@ def _without_voxels(volume: MetaTensor) -> MetaTensor:
     return MetaTensor(empty, meta=dict(volume.meta), applied_operations=volume.applied_operations)
 
 
-def _crop_of(mask: Mask, divisor: Sequence[int]) -> Crop:
-    """Lay a box around a mask, widened to multiples of `divisor` evenly on both sides."""
+def crop_to(mask: Mask, axes: Sequence[int], divisible: int) -> Crop:
+    """Lay a box around a mask that is not empty, widened evenly on both sides.
+
+    Parameters
+    ----------
+    mask : array of bool
+        Shape (X, Y, Z).
+    axes, divisible
+        As for `ModelSpace.cropped`.
+    """
+    in_plane = [any(other != axis for other in axes) for axis in range(3)]
+    divisor = [divisible if flat else 1 for flat in in_plane]
     spans = [np.flatnonzero(mask.any(axis=(a, b))) for a, b in ((1, 2), (0, 2), (0, 1))]
     start = tuple(int(span[0]) for span in spans)
     kept = tuple(int(span[-1]) + 1 - first for span, first in zip(spans, start, strict=True))

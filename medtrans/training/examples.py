@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medtrans.config.schema import Pipeline
@@ -95,6 +95,11 @@ def noise_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -
     FileError
         When a volume cannot be prepared, or the volumes of a pair lie on different grids.
     """
+    return _along_all(_noise_along, data, cache, pipeline)
+
+
+def _noise_along(data: TrainingData, cache: VolumeCache, pipeline: Pipeline) -> StageExamples:
+    """Prepare what the noise stage reads along the axis of a cache."""
     label_of = {contrast: label for label, contrast in enumerate(pipeline.targets)}
     if not pipeline.noise.sees_source:
         return StageExamples(
@@ -133,11 +138,21 @@ def residual_examples(data: TrainingData, cache: VolumeCache, pipeline: Pipeline
     FileError
         When a volume cannot be prepared, or the volumes of a pair lie on different grids.
     """
-    leading = _residual_along(data, cache, pipeline)
+    return _along_all(_residual_along, data, cache, pipeline)
+
+
+def _along_all(
+    prepare: Callable[[TrainingData, VolumeCache, Pipeline], StageExamples],
+    data: TrainingData,
+    cache: VolumeCache,
+    pipeline: Pipeline,
+) -> StageExamples:
+    """Prepare what a stage reads along all axes of a recipe; it is validated along the leading."""
+    leading = prepare(data, cache, pipeline)
     train, pseudo = list(leading.train), list(leading.pseudo)
-    unvalidated = replace(data, validation_pairs={})
+    unvalidated = replace(data, validation_pairs={}, validation_targets={})
     for axis in pipeline.slices.also:
-        other = _residual_along(unvalidated, _along(axis, cache), pipeline)
+        other = prepare(unvalidated, _along(axis, cache), pipeline)
         train += [example for example in other.train if _fits(example, axis, pipeline)]
         pseudo += [example for example in other.pseudo if _fits(example, axis, pipeline)]
     return StageExamples(train, leading.val, pseudo)

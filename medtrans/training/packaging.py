@@ -7,13 +7,13 @@ from medtrans.package.store import TrainedModel, save_package
 from medtrans.preprocessing.intensity import Profile, typical_profile
 from medtrans.system.progress import say
 from medtrans.training.checkpoint import Weights
+from medtrans.training.detail_of_run import detail_of_run
 from medtrans.training.error_of_run import error_of_run
 from medtrans.training.examples import prepared
 from medtrans.training.look import learn
 from medtrans.training.look_volumes import shown_of
+from medtrans.training.record import record_of
 from medtrans.training.setup import TrainingSetup
-from medtrans.training.step import precision_of
-from medtrans.version import __version__
 
 
 def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -> None:
@@ -40,9 +40,10 @@ def save_model(setup: TrainingSetup, noise: Weights | None, residual: Weights) -
         residual=residual,
         noise=noise,
         masked_background=_masked(setup),
-        training=_record(setup),
+        training=record_of(setup),
         look=_look(setup),
         error=error_of_run(setup, residual),
+        detail={} if noise is None else detail_of_run(setup, residual),
     )
     save_package(setup.plan.model_folder, model)
 
@@ -67,20 +68,3 @@ def _look(setup: TrainingSetup) -> Known | None:
         return before if before is not None and sources <= set(before.contrasts) else None
     say("Learning to tell the contrasts apart, to look at inputs with.")
     return learn(shown_of(setup), setup.pipeline.look, setup.plan.seed)
-
-
-def _record(setup: TrainingSetup) -> dict[str, object]:
-    """Describe the training for the model card and `medtrans models`, naming no subject."""
-    return {
-        "medtrans_version": __version__,
-        "unpaired_targets": {c: len(entries) for c, entries in setup.data.targets.items()},
-        "pairs": {str(task): len(pairs) for task, pairs in setup.data.pairs.items()},
-        "noise_iterations": setup.pipeline.noise.iterations,
-        "residual_iterations": setup.residual_iterations,
-        "seed": setup.plan.seed,
-        "precision": {
-            stage: precision_of(setup.pipeline.stage(stage), setup.device)
-            for stage in setup.plan.trained
-        },
-        "started_from": None if setup.initial is None else setup.initial.name,
-    }

@@ -61,7 +61,8 @@ def _shortened(pipeline: Pipeline, iterations: int) -> Pipeline:
     # Its models translate nothing else.
     no_look = pipeline.look.model_copy(update={"examples": 0})
     no_error = pipeline.error.model_copy(update={"iterations": 0})
-    alone = pipeline.model_copy(update={"look": no_look, "error": no_error})
+    no_detail = pipeline.detail.model_copy(update={"pairs": 0})
+    alone = pipeline.model_copy(update={"look": no_look, "error": no_error, "detail": no_detail})
     return with_stages(alone, short)
 
 

@@ -1,17 +1,25 @@
-"""A model of slices along several axes: which of them a translation is the mean of."""
+"""A model of slices along several axes: which of them an estimate is the mean of."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from medtrans.config.terms import Mode
+from medtrans.diffusion import NoiseStep, SliceNoise, translate
+from medtrans.inference import sampling
 from medtrans.inference.cohort import Result, Unchanged, translate_cohort
 from medtrans.inference.jobs import Job
+from medtrans.inference.sampling import Pass, SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
+from medtrans.preprocessing.slices import cut, stacks
+from medtrans.volumes.voxels import Voxels
 from tests import helpers
 
 EVERY = ("axial", "coronal", "sagittal")
@@ -42,9 +50,74 @@ def test_fidelity_mode_is_the_mean_of_all(translator: Translator) -> None:
 
 
 @pytest.mark.parametrize("mode", ["balanced", "realistic"])
-def test_the_texture_of_other_modes_is_not_averaged_away(translator: Translator, mode: str) -> None:
+def test_other_modes_draw_around_that_mean(
+    translator: Translator, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = helpers.volume(*helpers.head())
-    assert translator.translate_volume(head, Settings(mode=mode)).axes == ("axial",)
+    fidelity = translator.translate_volume(head, Settings())
+    drawn = translator.translate_volume(head, Settings(mode=mode))
+    assert drawn.axes == EVERY
+    assert not np.allclose(drawn.voxels, fidelity.voxels)
+    start = SliceSampler._start
+    monkeypatch.setattr(SliceSampler, "_start", lambda *a: start(*a) * 0)
+    monkeypatch.setattr(sampling, "noise_step", lambda x, *_: x)
+    kept = translator.translate_volume(head, Settings(mode=mode))
+    assert np.array_equal(kept.voxels, fidelity.voxels)
+
+
+def test_the_noise_steps_go_along_the_axes_in_turn(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+    step = SliceSampler._step
+
+    def noted(self: SliceSampler, x: Voxels, one: Pass, number: NoiseStep, *rest: Any) -> None:
+        taken.append((one.plan.axis, number.number))
+        step(self, x, one, number, *rest)
+
+    monkeypatch.setattr(SliceSampler, "_step", noted)
+    told: list[tuple[int, int]] = []
+    head = helpers.volume(*helpers.head())
+    settings = Settings(mode="realistic", noise_steps=4, flips=True)
+    translator.translate_volume(head, settings, on_slices=lambda *n: told.append(n))
+    assert taken == [(2, 0), (1, 1), (0, 2), (2, 3)]
+    assert told[-1][0] == told[-1][1]
+
+
+@pytest.mark.parametrize("mode", ["fidelity", "balanced", "realistic"])
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_along_one_axis_it_is_the_algorithm(translator: Translator, mode: Mode, eta: float) -> None:
+    """Slice by slice as Alg. 2 has it, from the same noise."""
+    head = helpers.volume(*helpers.head())
+    settings = Settings(mode=mode, axes=("axial",), eta=eta)
+    prepared = translator.prepare(head, settings)
+    [made] = translator.sample(prepared, settings).draws
+    sampler, plan = translator.sampler, prepared.plan
+    [one] = plan.passes
+    length = translator.package.pipeline.sampling.correlation_length
+    for indices, stack in stacks(prepared.image, one.plan, one.chosen, 4):
+        source = torch.from_numpy(stack)
+        noise = SliceNoise(0, "0", indices, stack.shape[2:], sampler.device, length)
+        with torch.inference_mode():
+            stages = sampler._stages(plan.task, source)
+            expected = translate(stages, source, noise.start(), plan.steps, noise.fresh)
+        found = cut(made, one.plan)[indices]
+        assert np.allclose(found, expected[:, 0].clamp(-1, 1).numpy(), atol=1e-4)
+
+
+def test_detail_is_raised_before_noise_is_added(tmp_path: Path) -> None:
+    pipeline = helpers.tiny_pipeline(slices={"also": ["coronal", "sagittal"]})
+    head = helpers.volume(*helpers.head())
+    made = {}
+    for name, gains in (("none", {}), ("ones", [1.0] * 4), ("more", [2.0, 1.5, 1.0, 1.0])):
+        detail = {"t1-to-t2": gains} if gains else {}
+        folder = helpers.save_model(tmp_path / name, pipeline, detail=detail)
+        translator = Translator.load(folder, "cpu")
+        made[name] = translator.translate_volume(head, Settings(mode="balanced")).voxels
+        made[f"{name}, fidelity"] = translator.translate_volume(head, Settings()).voxels
+    assert np.allclose(made["none"], made["ones"], atol=1e-2)
+    assert not np.allclose(made["none"], made["more"], atol=1.0)
+    assert np.array_equal(made["none, fidelity"], made["more, fidelity"])
 
 
 def test_thick_slices_are_cut_as_they_were_acquired(translator: Translator) -> None:

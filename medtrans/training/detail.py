@@ -1,0 +1,48 @@
+"""How much more detail real targets have than what a residual stage makes of their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medtrans.config.terms import Task
+from medtrans.inference.estimate import estimated
+from medtrans.inference.sampling import SliceSampler
+from medtrans.preprocessing.detail import amplitudes, missing
+from medtrans.system.progress import track
+from medtrans.training.cache import CachedVolume
+from medtrans.volumes.geometry import spacing_mm
+
+Gains = dict[str, list[float]]
+"""Task -> one gain for each band of `medtrans.preprocessing.detail`."""
+
+Volumes = tuple[CachedVolume, CachedVolume]
+"""Source and target of a pair, as the networks see them."""
+
+
+def measured(sampler: SliceSampler, pairs: Mapping[Task, Sequence[Volumes]]) -> Gains:
+    """Return the gains of each task that has a pair: geometric means over its pairs."""
+    gains: Gains = {}
+    with track("pairs whose detail is compared") as update:
+        done, total = 0, sum(map(len, pairs.values()))
+        for task, of_task in pairs.items():
+            logarithms = []
+            for pair in of_task:
+                logarithms.append(np.log(_amplitudes(sampler, task, pair)))
+                done += 1
+                update(done, total)
+            if logarithms:
+                made, real = np.exp(np.mean(logarithms, axis=0)).tolist()
+                gains[str(task)] = missing(made, real)
+    return gains
+
+
+def _amplitudes(
+    sampler: SliceSampler, task: Task, pair: Volumes
+) -> tuple[list[float], list[float]]:
+    """Return the amplitudes of the estimate and of the real target."""
+    source, target = (volume.image for volume in pair)
+    mask = (source > -1) & (target > -1)
+    made = estimated(sampler, task, source, spacing_mm(pair[0].grid.affine).tolist())
+    return amplitudes(made, mask), amplitudes(target, mask)
