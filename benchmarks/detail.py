@@ -96,7 +96,7 @@ def teach(package: Path, folds: list[Gains]) -> None:
 
 def print_scores(sampler: SliceSampler, pairs: Mapping[Task, list[Volumes]], gains: Gains) -> None:
     """Print a row for each pair before its detail is raised, and after."""
-    print("| task | pair | detail | PSNR | HF | axial, coronal, sagittal | grid | distance |")
+    print("| task | pair | detail | PSNR | energy | correlation | slices | grid | distance |")
     for task, of_task in pairs.items():
         for number, pair in enumerate(of_task):
             source, target = (volume.image for volume in pair)
@@ -111,13 +111,14 @@ def print_scores(sampler: SliceSampler, pairs: Mapping[Task, list[Volumes]], gai
 
 def _cells(made: Voxels, target: Voxels, mask: Mask) -> str:
     image, truth = (np.where(mask, (v + 1) / 2, np.float32(0)) for v in (made, target))
-    ratios = [Texture.of(image, mask, axis).ratios(Texture.of(truth, mask, axis)) for axis in _AXES]
-    axial = ratios[0]
-    slices = ", ".join(f"{r['slice_ratio']:.2f}" for r in ratios)
+    scores = [Texture.of(image, mask, axis).scores(Texture.of(truth, mask, axis)) for axis in _AXES]
+    axial = scores[0]
+    slices = ", ".join(f"{r['slice_ratio']:.2f}" for r in scores)
     distance = realism_distance(np.moveaxis(image, 2, 0)[::4], np.moveaxis(truth, 2, 0)[::4])
     fitted = psnr(linear_fit(image, truth, mask), truth, mask)
     return (
-        f"{fitted:.2f} | {axial['high_frequency_ratio']:.2f} | {slices} | "
+        f"{fitted:.2f} | {axial['high_frequency_ratio']:.2f} | "
+        f"{axial['detail_correlation']:.2f} | {slices} | "
         f"{axial['checkerboard_ratio']:.2f} | {distance:.2f}"
     )
 

@@ -60,6 +60,9 @@ def main() -> None:
                     seed,
                     tuple(arguments.modes.split(",")),
                 )
+                if pairs == "none" and cell.needs_pairs:
+                    print(f"{cell.name}: {method} needs pairs, left out")
+                    continue
                 _run(cell, arguments)
 
 

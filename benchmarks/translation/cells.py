@@ -82,6 +82,13 @@ class Cell:
         return str(self.variant.get("method", self.base))
 
     @property
+    def needs_pairs(self) -> bool:
+        """Whether nothing is learnt without a pair: neither on pseudo-pairs nor at all."""
+        return self.learner == "tone curve" or (
+            self.learner in BASELINES and "start" not in self.variant
+        )
+
+    @property
     def changes(self) -> Changes:
         """The variant's changes to the recipe."""
         changes = {k: v for k, v in self.variant.items() if k not in _OWN_KEYS}

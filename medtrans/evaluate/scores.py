@@ -123,8 +123,8 @@ def score_regions(predicted: Voxels, reference: Reference) -> dict[str, Scores]:
     dict
         By region: psnr, ssim, ms_ssim, mae, nrmse and, with the suffix `_fit`, the same after the
         fit; ncc. In all regions but the whole image high_frequency_ratio and slice_ratio, both
-        also after the fit, and checkerboard_ratio. In the foreground kernel_distance. For a CT
-        image mae_hu and bias_hu, and both in bone and soft tissue.
+        also after the fit, detail_correlation and checkerboard_ratio. In the foreground
+        kernel_distance. For a CT image mae_hu and bias_hu, and both in bone and soft tissue.
     """
     raw, truth = reference.scaled(predicted), reference.unit
     line = metrics.best_line(raw, truth, reference.foreground)
@@ -196,10 +196,10 @@ def _textures(unit: Voxels, slope: float, reference: Reference) -> _ByRegion:
     """Compare textures. A linear map of slope s makes steps |s| times as large, energies s^2."""
     found: _ByRegion = {}
     for name, texture in reference.measured(unit).items():
-        ratios = texture.ratios(reference.textures[name])
+        scores = texture.scores(reference.textures[name])
         grown = {"high_frequency_ratio": slope**2, "slice_ratio": abs(slope)}
-        fitted = {f"{k}{FIT}": _times(ratios[k], factor) for k, factor in grown.items()}
-        found[name] = ratios | fitted
+        fitted = {f"{k}{FIT}": _times(scores[k], factor) for k, factor in grown.items()}
+        found[name] = scores | fitted
     found[FOREGROUND]["kernel_distance"] = _kernel_distance(unit, reference)
     return found
 

@@ -1,9 +1,10 @@
 """Whether a translation is as sharp as a real image, free of a grid, and its slices fit together.
 
-All are ratios of the prediction's to the reference's, 1.0 is right. A regression blurs, so its
+Most are ratios of the prediction's to the reference's, 1.0 is right. A regression blurs, so its
 high-frequency ratio is below 1; slices that were sampled apart flicker, so their slice ratio is
 above 1; a network that unfolds its pixels leaves a pattern of two pixels, a checkerboard ratio
-above 1. Errors of place do not count here: that is what `metrics` is for.
+above 1. Errors of place do not count in a ratio, and noise
+counts as detail: whether detail lies where it should is told by its correlation.
 """
 
 from __future__ import annotations
@@ -60,6 +61,21 @@ def high_frequency_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis:
     return _detail_ratio(*(_detail(v[box], mask[box], axis) for v in (predicted, reference)))
 
 
+def detail_correlation(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float | None:
+    """Correlation of the detail that `high_frequency_ratio` measures, voxel by voxel in the mask.
+
+    1 for the same detail in the same places, 0 for detail that has nothing to do with the
+    reference's, whatever its ratio. Parameters as for `slice_ratio`.
+
+    Returns
+    -------
+    float or None
+        None where an image has no detail.
+    """
+    box = _box(mask)
+    return _correlation(*(_detail(v[box], mask[box], axis) for v in (predicted, reference)))
+
+
 def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float | None:
     """Power of a pattern of two pixels, over that of the reference; the worse in-plane direction.
 
@@ -81,20 +97,20 @@ def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: i
 
 @dataclass(frozen=True)
 class Texture:
-    """What the three ratios need of one volume, so that it is measured once beside several others.
+    """What the scores need of one volume, so that it is measured once beside several others.
 
     Attributes
     ----------
     step : float or None
         Mean absolute difference between neighbouring slices.
-    detail : float
-        In-plane energy of fine detail.
+    detail : array of float32
+        In-plane fine detail of each voxel in the mask, (n,).
     grid : tuple of float or None
         Power of a pattern of two pixels, along each in-plane axis.
     """
 
     step: float | None
-    detail: float
+    detail: Voxels
     grid: tuple[float | None, ...]
 
     @classmethod
@@ -104,10 +120,11 @@ class Texture:
         part = (volume[box], mask[box], axis)
         return cls(_step(*part), _detail(*part), _grid(*part))
 
-    def ratios(self, reference: Texture) -> dict[str, float | None]:
-        """Give the three ratios by name; None for one that is not defined."""
+    def scores(self, reference: Texture) -> dict[str, float | None]:
+        """Give the three ratios and the correlation by name; None for one that is not defined."""
         return {
             "high_frequency_ratio": _detail_ratio(self.detail, reference.detail),
+            "detail_correlation": _correlation(self.detail, reference.detail),
             "slice_ratio": _step_ratio(self.step, reference.step),
             "checkerboard_ratio": _grid_ratio(self.grid, reference.grid),
         }
@@ -119,8 +136,18 @@ def _step_ratio(predicted: float | None, reference: float | None) -> float | Non
     return predicted / max(reference, _TINY)
 
 
-def _detail_ratio(predicted: float, reference: float) -> float:
-    return predicted / max(reference, _TINY)
+def _detail_ratio(predicted: Voxels, reference: Voxels) -> float:
+    return _energy(predicted) / max(_energy(reference), _TINY)
+
+
+def _energy(detail: Voxels) -> float:
+    return float(np.mean(detail**2, dtype=np.float64))
+
+
+def _correlation(predicted: Voxels, reference: Voxels) -> float | None:
+    if min(_energy(predicted), _energy(reference)) < _TINY:
+        return None
+    return float(np.corrcoef(predicted, reference)[0, 1])
 
 
 def _grid_ratio(
@@ -171,10 +198,11 @@ def _step(volume: Voxels, mask: Mask, axis: int) -> float | None:
     return float(np.mean(np.abs(np.diff(slices, axis=0))[both], dtype=np.float64))
 
 
-def _detail(volume: Voxels, mask: Mask, axis: int) -> float:
+def _detail(volume: Voxels, mask: Mask, axis: int) -> Voxels:
     weight = _blur(mask.astype(np.float32), axis)[mask]
     smooth = _blur(np.where(mask, volume, np.float32(0)), axis)[mask] / weight
-    return float(np.mean((volume[mask] - smooth) ** 2, dtype=np.float64))
+    detail: Voxels = volume[mask] - smooth
+    return detail
 
 
 def _blur(values: Voxels, axis: int) -> Voxels:

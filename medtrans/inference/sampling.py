@@ -27,8 +27,8 @@ from medtrans.networks.binding import (
     error_predictor,
     residual_predictor,
 )
-from medtrans.networks.slice_by_slice import SliceBySlice
-from medtrans.networks.unet import inference_copy
+from medtrans.networks.head import without_period
+from medtrans.networks.slice_by_slice import ready
 from medtrans.package.store import ModelPackage
 from medtrans.preprocessing.detail import raised
 from medtrans.preprocessing.slices import SlicePlan, cut, occupied, place, stacks
@@ -135,12 +135,12 @@ class _Work:
 
     @property
     def along(self) -> list[Pass]:
-        """One pass for each axis."""
-        return [one for one in self.passes if not one.mirrored]
+        """The noise steps' passes, one for each axis; of fewer steps than axes the first."""
+        return [one for one in self.passes if not one.mirrored][: self.steps.noise]
 
     @property
     def crossed(self) -> bool:
-        """Whether the volume is cut along several axes."""
+        """Whether noise steps go along several axes."""
         return len(self.along) > 1
 
 
@@ -172,14 +172,13 @@ class SliceSampler:
     def precision(self, dtype: torch.dtype) -> None:
         """Make copies of the package's networks that compute in another type."""
 
-        def ready(network: nn.Module) -> nn.Module:
-            copied = inference_copy(network, self.device, dtype)
-            return SliceBySlice(copied) if self.device.type == "cpu" else copied
+        def copied(network: nn.Module) -> nn.Module:
+            return ready(network, self.device, dtype)
 
         self._precision = dtype
-        self.residual = ready(self.package.residual)
-        self.noise = None if self.package.noise is None else ready(self.package.noise)
-        self.error = None if self.package.error is None else ready(self.package.error.network)
+        self.residual = copied(self.package.residual)
+        self.noise = None if self.package.noise is None else copied(self.package.noise)
+        self.error = None if self.package.error is None else copied(self.package.error.network)
 
     def sample(
         self,
@@ -206,8 +205,8 @@ class SliceSampler:
         on_slices : callable, optional
             Told of progress.
         """
-        unmirrored = cycle(one for one in passes if not one.mirrored)
-        taken = (*passes, *islice(unmirrored, steps.noise))
+        unmirrored = [one for one in passes if not one.mirrored]
+        taken = (*passes, *islice(cycle(unmirrored), steps.noise))
         total = settings.samples * sum(len(one.chosen) for one in taken)
         if settings.uncertainty and self.error is not None:
             total += len(passes[0].chosen)
@@ -265,7 +264,23 @@ class SliceSampler:
         steps = NoiseStep.all(self.schedule, work.steps.noise, work.steps.eta)
         for one, step in zip(cycle(work.along), steps, strict=False):
             self._step(x, one, step, draw, work)
-        return x
+        return x if work.crossed else estimate + self._without_pattern(x - estimate, work)
+
+    def _without_pattern(self, change: Voxels, work: _Work) -> Voxels:
+        """Take the period of folded pixels out of what steps along one axis have changed.
+
+        A network of folded pixels leaves noise of that period; steps along other axes take it away.
+        """
+        fold = self.package.pipeline.network.unshuffle
+        if fold == 1 or self.package.pipeline.denoiser is not None:
+            return change
+        [one] = work.along
+        slices = cut(change, one.plan)
+        for first in range(0, len(one.chosen), work.batch_size):
+            indices = one.chosen[first : first + work.batch_size]
+            part = torch.from_numpy(slices[indices][:, None]).to(self.device)
+            place(without_period(part, fold)[:, 0].cpu().numpy(), indices, change, one.plan)
+        return change
 
     def _start(self, draw: str, work: _Work) -> Voxels:
         """Draw the noise of a start (X, Y, Z)."""

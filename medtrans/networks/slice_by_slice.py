@@ -7,8 +7,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from medtrans.networks.unet import inference_copy
 from medtrans.system.devices import usable_threads
 from medtrans.system.workers import map_on_single_threads
+
+
+def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Copy a network to a device, to compute in a type; on the CPU it goes slice by slice."""
+    copied = inference_copy(network, device, dtype)
+    return SliceBySlice(copied) if device.type == "cpu" else copied
 
 
 class SliceBySlice(nn.Module):

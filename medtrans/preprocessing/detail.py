@@ -43,9 +43,7 @@ def amplitudes(volume: Voxels, mask: Mask) -> list[float]:
         Shape (X, Y, Z), not empty: the foreground.
     """
     brightness = max(float(np.percentile(volume[mask], _BRIGHT)) + 1, _TINY)
-    return [
-        float(np.sqrt(np.mean(band[mask] ** 2))) / brightness for band in _bands(volume, mask)
-    ]
+    return [float(np.sqrt(np.mean(band[mask] ** 2))) / brightness for band in _bands(volume, mask)]
 
 
 def missing(estimate: Sequence[float], truth: Sequence[float]) -> list[float]:

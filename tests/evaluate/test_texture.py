@@ -9,7 +9,12 @@ from scipy import ndimage
 
 from medtrans.evaluate.realism import features, realism_distance
 from medtrans.evaluate.scores import array_axis, score
-from medtrans.evaluate.texture import checkerboard_ratio, high_frequency_ratio, slice_ratio
+from medtrans.evaluate.texture import (
+    checkerboard_ratio,
+    detail_correlation,
+    high_frequency_ratio,
+    slice_ratio,
+)
 from tests import helpers
 
 
@@ -99,6 +104,30 @@ class TestHighFrequencyRatio:
         flat = np.where(mask, np.float32(5), np.float32(0))
         textured = np.random.default_rng(0).random(mask.shape).astype(np.float32)
         assert high_frequency_ratio(flat, textured, mask, 2) == pytest.approx(0, abs=1e-6)
+
+
+class TestDetailCorrelation:
+    def test_tells_detail_in_its_place_from_noise(
+        self, volume: np.ndarray, mask: np.ndarray
+    ) -> None:
+        noise = np.random.default_rng(5).standard_normal(volume.shape).astype(np.float32)
+        assert detail_correlation(volume, volume, mask, axis=2) == pytest.approx(1)
+        assert detail_correlation(-volume, volume, mask, axis=2) == pytest.approx(-1)
+        assert detail_correlation(noise, volume, mask, axis=2) == pytest.approx(0, abs=0.1)
+        half = detail_correlation(volume + noise * volume.std(), volume, mask, axis=2)
+        assert half is not None
+        assert 0.1 < half < 0.95
+
+    def test_gain_and_coarse_changes_do_not_count(
+        self, volume: np.ndarray, mask: np.ndarray
+    ) -> None:
+        ramp = np.linspace(0, 0.1, volume.shape[0], dtype=np.float32)[:, None, None]
+        found = detail_correlation(0.3 * volume + ramp, volume, mask, axis=2)
+        assert found == pytest.approx(1, abs=0.02)
+
+    def test_an_image_without_detail_has_none(self, volume: np.ndarray, mask: np.ndarray) -> None:
+        flat = np.ones_like(volume)
+        assert detail_correlation(flat, volume, mask, axis=2) is None
 
 
 class TestRealism:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from medtrans.config.terms import Mode
-from medtrans.diffusion import NoiseStep, SliceNoise, translate
+from medtrans.diffusion import NoiseStep, SliceNoise, Steps, translate
 from medtrans.inference import sampling
 from medtrans.inference.cohort import Result, Unchanged, translate_cohort
 from medtrans.inference.jobs import Job
@@ -86,8 +87,10 @@ def test_the_noise_steps_go_along_the_axes_in_turn(
 
 @pytest.mark.parametrize("mode", ["fidelity", "balanced", "realistic"])
 @pytest.mark.parametrize("eta", [0.0, 0.5])
-def test_along_one_axis_it_is_the_algorithm(translator: Translator, mode: Mode, eta: float) -> None:
+def test_along_one_axis_it_is_the_algorithm(mode: Mode, eta: float, tmp_path: Path) -> None:
     """Slice by slice as Alg. 2 has it, from the same noise."""
+    pipeline = helpers.tiny_pipeline(network={"unshuffle": 1})
+    translator = Translator.load(helpers.save_model(tmp_path / "m", pipeline), "cpu")
     head = helpers.volume(*helpers.head())
     settings = Settings(mode=mode, axes=("axial",), eta=eta)
     prepared = translator.prepare(head, settings)
@@ -136,3 +139,21 @@ def test_the_sidecar_says_so_and_a_rerun_knows(translator: Translator, tmp_path:
     assert isinstance(run(translator, job, Settings()), Unchanged)
     other = run(translator, job, Settings(axes=("axial",)))
     assert not isinstance(other, Unchanged)
+
+
+def test_steps_along_one_axis_leave_no_pattern_of_folded_pixels(tmp_path: Path) -> None:
+    """What the noise stage of random weights changes has nothing of a period of two pixels."""
+    pipeline = helpers.tiny_pipeline(network={"unshuffle": 2})
+    translator = Translator.load(helpers.save_model(tmp_path / "m", pipeline), "cpu")
+    prepared = translator.prepare(helpers.volume(*helpers.head()), Settings(mode="realistic"))
+    [drawn] = translator.sample(prepared, Settings()).draws
+    [estimate] = translator.sample(
+        replace(prepared, plan=replace(prepared.plan, steps=Steps(1, 0))), Settings()
+    ).draws
+    inside = np.s_[4:-4, 4:-4]
+    for index in prepared.plan.passes[0].chosen:
+        change = (drawn - estimate)[:, :, index][inside]
+        for axis in (0, 1):
+            alternating = np.resize([1.0, -1.0], change.shape[axis])
+            pattern = np.tensordot(change, alternating, (axis, 0)) / len(alternating)
+            assert np.abs(pattern).max() < 0.1 * np.abs(change).max() + 1e-4

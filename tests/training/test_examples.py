@@ -1,17 +1,18 @@
-"""Which volumes the residual stage reads, and along which axes."""
+"""Which volumes the stages read, and along which axes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from medtrans.config.schema import Pipeline
 from medtrans.data.manifest import Manifest, write_manifest
 from medtrans.package.store import load_package
 from medtrans.training.cache import VolumeCache
 from medtrans.training.data import StageExamples
-from medtrans.training.examples import residual_examples, select_data
+from medtrans.training.examples import noise_examples, residual_examples, select_data
 from medtrans.training.plan import TrainingPlan
 from medtrans.training.run import train
 from tests import helpers
@@ -20,7 +21,7 @@ ALSO = {"slices": {"also": ["coronal", "sagittal"]}}
 
 
 class TestSeveralAxes:
-    """With `slices.also` the residual stage reads slices along those axes, too."""
+    """With `slices.also` both stages read slices along those axes, too."""
 
     def both(self, cohort: Path, folder: Path, pipeline: Pipeline) -> StageExamples:
         data = select_data(Manifest.read(cohort), pipeline.parsed_tasks, None, 0)
@@ -36,6 +37,22 @@ class TestSeveralAxes:
         for example in three.train[1:]:
             first = three.train[0].volumes["target"].image
             assert np.array_equal(example.volumes["target"].image, first)
+
+    @pytest.mark.parametrize("sees_source", [False, True])
+    def test_so_is_each_target_by_the_noise_stage(
+        self, cohort: Path, tmp_path: Path, *, sees_source: bool
+    ) -> None:
+        found = []
+        for changes in ({}, ALSO):
+            pipeline = helpers.tiny_pipeline(noise={"sees_source": sees_source}, **changes)
+            data = select_data(Manifest.read(cohort), pipeline.parsed_tasks, None, 0)
+            found.append(noise_examples(data, VolumeCache(tmp_path, pipeline), pipeline))
+        one, three = found
+        for kind in ("train", "pseudo"):
+            axes = [example.lead.axis for example in getattr(three, kind)]
+            assert axes == [axis for axis in (2, 1, 0) for _ in getattr(one, kind)]
+        assert bool(three.pseudo) == sees_source
+        assert [e.lead.axis for e in three.val] == [2] * len(one.val)
 
     def test_not_across_thick_slices(self, tmp_path: Path) -> None:
         cohort = helpers.write_cohort(
