@@ -3,10 +3,13 @@
     python -m benchmarks.detail fold MODEL --manifest FOLD.csv --out fold.json
     python -m benchmarks.detail score MODEL --manifest FOLD.csv --gains other.json
     python -m benchmarks.detail learn bundles/brain_mri fold.json other.json
+    python -m benchmarks.detail picture demo/mni152_t1.nii.gz docs/pictures/realistic.png
 
 `fold` takes a model of one site and measures gains on the val split of its manifest, which is of
 other sites. `score` applies the gains of another fold to that split, and compares texture and PSNR
-before and after. `learn` gives a package the geometric mean of folds.
+before and after. `learn` gives a package the lowest of the folds' gains. `picture` draws parts of a
+T1, and of the T2 that the shipped model makes of it in two modes, in three planes, three times as
+large.
 """
 
 from __future__ import annotations
@@ -18,25 +21,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation
 
-from medtrans.config.terms import Task
+from medtrans.config.terms import Mode, Task
 from medtrans.data.manifest import Manifest
 from medtrans.evaluate.metrics import linear_fit, psnr
 from medtrans.evaluate.realism import realism_distance
 from medtrans.evaluate.texture import Texture
 from medtrans.inference.estimate import estimated
 from medtrans.inference.sampling import SliceSampler
+from medtrans.inference.settings import Settings
+from medtrans.inference.translator import Translator
 from medtrans.package.folder import METADATA
 from medtrans.package.store import load_package
-from medtrans.preprocessing.detail import raised
+from medtrans.preprocessing.detail import least, raised
+from medtrans.report.pictures import save_grid
 from medtrans.system.devices import tune_process
 from medtrans.training.cache import VolumeCache
 from medtrans.training.detail import Gains, Volumes, measured
 from medtrans.training.examples import select_data
+from medtrans.volumes import read_volume
 from medtrans.volumes.geometry import spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
 _AXES = (2, 1, 0)  # axial, coronal, sagittal
+_SHOWN_MODES: tuple[Mode, ...] = ("fidelity", "realistic")
+_TILE = 84  # voxels of a picture's tile
 
 
 def main() -> None:
@@ -55,8 +66,14 @@ def main() -> None:
     learn = commands.add_parser("learn")
     learn.add_argument("package", type=Path)
     learn.add_argument("folds", type=Path, nargs="+")
+    picture = commands.add_parser("picture")
+    picture.add_argument("source", type=Path)
+    picture.add_argument("out", type=Path)
     arguments = parser.parse_args()
     tune_process()
+    if arguments.command == "picture":
+        draw(arguments.source, arguments.out)
+        return
     if arguments.command == "learn":
         teach(arguments.package, [json.loads(path.read_text()) for path in arguments.folds])
         return
@@ -83,15 +100,33 @@ def val_pairs(
 
 
 def teach(package: Path, folds: list[Gains]) -> None:
-    """Write the mean of the folds' gains into a package."""
+    """Write the lowest gains of the folds into a package."""
     gains = {
-        task: np.exp(np.mean([np.log(fold[task]) for fold in folds], axis=0)).round(3).tolist()
+        task: [round(gain, 3) for gain in least(*(fold[task] for fold in folds))]
         for task in folds[0]
     }
     path = package / METADATA
     metadata = json.loads(path.read_text(encoding="utf-8"))
     metadata["medtrans"]["detail"] = gains
     path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def draw(source: Path, out: Path) -> None:
+    """Draw a source beside what fidelity and realistic mode make of it."""
+    translator, volume = Translator.load(), read_volume(source)
+    shown = [volume.numpy()]
+    for mode in _SHOWN_MODES:
+        made = translator.translate_volume(volume, Settings(task="t1-to-t2", mode=mode))
+        shown.append(made.voxels)
+    turned = [Orientation("RAS")(MetaTensor(v[None], affine=volume.affine))[0] for v in shown]
+    images = [v.numpy() / np.percentile(v[v > 0], 99.5) for v in turned]
+    middle = [size // 2 for size in images[0].shape]
+    rows = []
+    for axis, offset in ((2, 4), (1, 5), (0, -14)):  # off the midline, where there is more to see
+        box = [slice(m - _TILE // 2, m + _TILE // 2) for m in middle]
+        box[axis] = slice(middle[axis] + offset, middle[axis] + offset + 1)
+        rows.append([np.rot90(image[tuple(box)].squeeze(axis)) for image in images])
+    save_grid(out, rows, ["T1", *_SHOWN_MODES], scale=3)
 
 
 def print_scores(sampler: SliceSampler, pairs: Mapping[Task, list[Volumes]], gains: Gains) -> None:

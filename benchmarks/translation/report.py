@@ -239,6 +239,7 @@ Methods:
   the same target), where the cohort has them.
 - `drdd-paper` has neither.
 - `rddm` is coupled residual diffusion.
+- `cyclegan` is given the same images, but never the two of a pair together.
 - Training is short: 400 steps on pairs, and 1600 for methods called x4. Differences of a tenth of a
   dB therefore say little.
 - "2+10" is realistic mode with ten noise steps.

@@ -36,9 +36,10 @@ class Settings:
         Draws of the noise to average.
     axes : tuple of str
         "axial", "coronal", "sagittal": average over slices along each; empty for the recipe's
-        own: in fidelity mode all that it was trained on and that suit the volume, else the first.
+        own, all that it was trained on and that suit the volume. Noise steps go along them in turn.
     flips : bool
-        Average over the volume and its left-right mirror image; twice the network calls.
+        Average what the residual stage answers over the volume and its left-right mirror image;
+        twice its network calls.
     seed : int
     brain : "auto" or "none"
         auto: where the model knows skull-stripped brains alone, find the brain of a whole head,

@@ -54,6 +54,11 @@ def missing(estimate: Sequence[float], truth: Sequence[float]) -> list[float]:
     ]
 
 
+def least(*gains: Sequence[float]) -> list[float]:
+    """Return the lowest of several gains in each band."""
+    return [min(of_band) for of_band in zip(*gains, strict=True)]
+
+
 def raised(volume: Voxels, mask: Mask, gains: Sequence[float]) -> Voxels:
     """Multiply the bands of a volume (X, Y, Z) by one gain each, in the mask (X, Y, Z).
 

@@ -60,6 +60,21 @@ def test_what_an_estimate_lacks_is_measured(
     assert gains[0] > 1.5
 
 
+def test_of_several_pairs_the_least_counts(
+    cohort: Path, tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second pair's estimate is the target: nothing is to be raised."""
+    sampler = SliceSampler(load_package(random_model), torch.device("cpu"))
+    data = select_data(Manifest.read(cohort), [TASK], None, 0)
+    cache = VolumeCache(tmp_path, sampler.package.pipeline)
+    [pair] = data.validation_pairs[TASK]
+    volumes = cache.get(pair.source), cache.get(pair.target)
+    target = volumes[1].image
+    answers = iter([ndimage.gaussian_filter(target, 1.0), target])
+    monkeypatch.setattr(detail, "estimated", lambda *_: next(answers))
+    assert detail.measured(sampler, {TASK: [volumes, volumes]}) == {"t1-to-t2": [1.0] * 4}
+
+
 def test_a_run_leaves_them_in_its_package(cohort: Path, tmp_path: Path) -> None:
     found = gains_of(cohort, tmp_path / "run")
     assert list(found) == ["t1-to-t2"]
