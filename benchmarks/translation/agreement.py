@@ -42,8 +42,8 @@ def main() -> None:
     known = tomllib.loads((HERE / "cohorts.toml").read_text())[arguments.cohort]
     recipe = known.get("recipe", {})
     cohort = Cohort(arguments.cohort, Task.parse(known["task"]), arguments.manifest, recipe)
-    variant = tomllib.loads((HERE / "variants.toml").read_text())["drdd"]
-    cell = Cell(cohort, "drdd", variant, "all", 0)
+    variant = tomllib.loads((HERE / "variants.toml").read_text())[arguments.variant]
+    cell = Cell(cohort, arguments.variant, variant, "all", 0)
     data = CohortData(cohort, cohort.pipeline(cell.changes), arguments.folder)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -115,6 +115,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.translation.agreement")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--cohort", default="brain", help="a name of cohorts.toml")
+    parser.add_argument("--variant", default="drdd-paper", help="of variants.toml")
     parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
     return parser.parse_args()
 

@@ -112,10 +112,14 @@ def _unified(path: Path) -> list[str]:
     table = pd.read_csv(path)
     scores = {"psnr_fit": "PSNR, dB", "ssim_fit": "SSIM"}
     pivot = table.pivot_table(list(scores), "task", "model", sort=False)
-    columns = list(product(scores, ("single", "unified")))
+    models = [m for m in ("single", LONGER, "unified") if m in set(table.model)]
+    columns = list(product(scores, models))
     names = ["task", *(f"{model}: {scores[score]}" for score, model in columns)]
-    rows = pd.concat([pivot, pivot.mean().to_frame("mean").T])[columns]
-    lines = [[str(task), *(f"{v:.4g}" for v in row)] for task, row in rows.iterrows()]
+    rows = pd.concat([pivot, pivot.mean(skipna=False).to_frame("mean").T])[columns]
+    lines = [
+        [str(task), *("–" if pd.isna(v) else f"{v:.4g}" for v in row)]
+        for task, row in rows.iterrows()
+    ]
     return [_UNIFIED_INTRODUCTION, _markdown(names, lines)]
 
 
@@ -287,9 +291,9 @@ _UNIFIED_INTRODUCTION = """\
 ## One model for twelve tasks
 
 `python -m benchmarks.translation.unified` measures this: fidelity mode, all pairs, one seed, mean
-of the test subjects. Each single-task model takes 400 steps. The unified model takes 1600, a third
-of what the twelve take together. The picture has the tasks in the table's order: down the left
-half, then down the right half. Its images are without a linear fit.
+of the test subjects. Each single-task model takes 400 steps, or 1600 (x4). The unified model takes
+1600, a third of what the twelve of 400 take together. The picture has the tasks in the table's
+order: down the left half, then down the right half. Its images are without a linear fit.
 
 ![one model for twelve tasks beside twelve models](pictures/unified.png)"""
 

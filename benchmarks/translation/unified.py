@@ -2,7 +2,8 @@
 
 `python -m benchmarks.translation.unified --manifest brain.csv`; writes unified.csv and
 docs/pictures/unified.png. Fidelity mode, all pairs; the unified model takes four times the
-iterations of one single-task model, a third of what the twelve take together.
+iterations of one single-task model, a third of what the twelve take together. `--longer TASKS` adds
+rows of single-task models that take as many as the unified one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.translation.scoring import (
     translate_slices,
 )
 from medtrans.config.recipes import load_pipeline
+from medtrans.config.terms import Task
 from medtrans.diffusion import Steps
 from medtrans.report.pictures import save_grid
 from medtrans.training.data import Example, StageExamples
@@ -32,6 +34,7 @@ from medtrans.volumes.voxels import Voxels
 
 RESULTS = HERE / "unified.csv"
 PICTURE = HERE.parents[1] / "docs" / "pictures" / "unified.png"
+LONGER = "single x4"
 _TIMES = 4  # iterations of the unified model, in those of a single-task model
 
 
@@ -41,8 +44,12 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/translation"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longer", help="tasks, with commas")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.longer:
+        _add_longer(arguments)
+        return
     tasks = load_pipeline("brain-unified").parsed_tasks
     every = {"tasks": [str(task) for task in tasks]}
     rows: list[Scores] = []
@@ -53,14 +60,9 @@ def main() -> None:
             "single": _model(cohort, {}, str(task), arguments),
             "unified": _model(cohort, every, "unified", arguments),
         }
-        data = CohortData(cohort, cohort.pipeline(), arguments.folder)
-        correlation = data.pipeline.sampling.correlation_length
-        for subject, example in data.scored("test"):
-            for name, predict in models.items():
-                scores = score_subject(predict, example, arguments.seed, correlation)
-                rows.append({"task": str(task), "model": name, "subject": subject, **scores})
-            if subject == rows[0]["subject"]:
-                tiles.append(_tiles(models, example))
+        rows += _scored(cohort, models, arguments)
+        first = CohortData(cohort, cohort.pipeline(), arguments.folder).scored("test")
+        tiles.append(_tiles(models, next(first)[1]))
         pd.DataFrame(rows).to_csv(RESULTS, index=False, float_format="%.5g")
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     half = len(tiles) // 2
@@ -69,9 +71,43 @@ def main() -> None:
     print(pd.DataFrame(rows).pivot_table("psnr_fit", "task", "model", sort=False).round(2))
 
 
-def _model(cohort: Cohort, changes: Changes, name: str, arguments: argparse.Namespace) -> Predict:
+def _add_longer(arguments: argparse.Namespace) -> None:
+    for name in arguments.longer.split(","):
+        cohort = Cohort("brain", Task.parse(name), arguments.manifest, {})
+        models = {LONGER: _model(cohort, {}, f"{name} x{_TIMES}", arguments, longer=True)}
+        rows = pd.DataFrame(_scored(cohort, models, arguments))
+        table = pd.concat([pd.read_csv(RESULTS), rows])
+        table.to_csv(RESULTS, index=False, float_format="%.5g")
+
+
+def _scored(
+    cohort: Cohort, models: dict[str, Predict], arguments: argparse.Namespace
+) -> list[Scores]:
+    """Score models of a task on the test subjects."""
+    data = CohortData(cohort, cohort.pipeline(), arguments.folder)
+    correlation = data.pipeline.sampling.correlation_length
+    return [
+        {
+            "task": str(cohort.task),
+            "model": name,
+            "subject": subject,
+            **score_subject(predict, example, arguments.seed, correlation),
+        }
+        for subject, example in data.scored("test")
+        for name, predict in models.items()
+    ]
+
+
+def _model(
+    cohort: Cohort,
+    changes: Changes,
+    name: str,
+    arguments: argparse.Namespace,
+    *,
+    longer: bool = False,
+) -> Predict:
     pipeline = cohort.pipeline(changes)
-    if changes:
+    if changes or longer:
         iterations = _TIMES * pipeline.residual.iterations
         pipeline = cohort.pipeline({**changes, "residual": {"iterations": iterations}})
     examples = CohortData(cohort, pipeline, arguments.folder).residual("all", arguments.seed)
