@@ -16,6 +16,7 @@ from benchmarks.translation.cells import LONGER
 from benchmarks.translation.cohorts import HERE
 from benchmarks.translation.hospitals import tables
 from benchmarks.translation.scoring import named
+from benchmarks.translation.unified import LONGER_SINGLE
 from benchmarks.translation.unified import RESULTS as UNIFIED
 
 RETRAINED = HERE / "retrained.csv"
@@ -112,7 +113,7 @@ def _unified(path: Path) -> list[str]:
     table = pd.read_csv(path)
     scores = {"psnr_fit": "PSNR, dB", "ssim_fit": "SSIM"}
     pivot = table.pivot_table(list(scores), "task", "model", sort=False)
-    models = [m for m in ("single", LONGER, "unified") if m in set(table.model)]
+    models = [m for m in ("single", LONGER_SINGLE, "unified") if m in set(table.model)]
     columns = list(product(scores, models))
     names = ["task", *(f"{model}: {scores[score]}" for score, model in columns)]
     rows = pd.concat([pivot, pivot.mean(skipna=False).to_frame("mean").T])[columns]

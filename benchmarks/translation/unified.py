@@ -34,7 +34,7 @@ from medtrans.volumes.voxels import Voxels
 
 RESULTS = HERE / "unified.csv"
 PICTURE = HERE.parents[1] / "docs" / "pictures" / "unified.png"
-LONGER = "single x4"
+LONGER_SINGLE = "single x4"
 _TIMES = 4  # iterations of the unified model, in those of a single-task model
 
 
@@ -74,7 +74,7 @@ def main() -> None:
 def _add_longer(arguments: argparse.Namespace) -> None:
     for name in arguments.longer.split(","):
         cohort = Cohort("brain", Task.parse(name), arguments.manifest, {})
-        models = {LONGER: _model(cohort, {}, f"{name} x{_TIMES}", arguments, longer=True)}
+        models = {LONGER_SINGLE: _model(cohort, {}, f"{name} x{_TIMES}", arguments, longer=True)}
         rows = pd.DataFrame(_scored(cohort, models, arguments))
         table = pd.concat([pd.read_csv(RESULTS), rows])
         table.to_csv(RESULTS, index=False, float_format="%.5g")
