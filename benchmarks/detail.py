@@ -42,7 +42,7 @@ from medtrans.training.cache import VolumeCache
 from medtrans.training.detail import Gains, Volumes, measured
 from medtrans.training.examples import select_data
 from medtrans.volumes import read_volume
-from medtrans.volumes.geometry import spacing_mm
+from medtrans.volumes.geometry import RAS_LABELS, spacing_mm
 from medtrans.volumes.voxels import Mask, Voxels
 
 _AXES = (2, 1, 0)  # axial, coronal, sagittal
@@ -118,7 +118,10 @@ def draw(source: Path, out: Path) -> None:
     for mode in _SHOWN_MODES:
         made = translator.translate_volume(volume, Settings(task="t1-to-t2", mode=mode))
         shown.append(made.voxels)
-    turned = [Orientation("RAS")(MetaTensor(v[None], affine=volume.affine))[0] for v in shown]
+    turned = [
+        Orientation("RAS", labels=RAS_LABELS)(MetaTensor(v[None], affine=volume.affine))[0]
+        for v in shown
+    ]
     images = [v.numpy() / np.percentile(v[v > 0], 99.5) for v in turned]
     middle = [size // 2 for size in images[0].shape]
     rows = []
