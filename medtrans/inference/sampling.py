@@ -264,7 +264,12 @@ class SliceSampler:
         steps = NoiseStep.all(self.schedule, work.steps.noise, work.steps.eta)
         for one, step in zip(cycle(work.along), steps, strict=False):
             self._step(x, one, step, draw, work)
-        return x if work.crossed else estimate + self._without_pattern(x - estimate, work)
+        if not work.crossed:
+            x = estimate + self._without_pattern(x - estimate, work)
+        for one in work.along:  # the noise that was added is still in slices without a source
+            empty = np.setdiff1d(range(len(cut(x, one.plan))), one.chosen)
+            cut(x, one.plan)[empty] = cut(estimate, one.plan)[empty]
+        return x
 
     def _without_pattern(self, change: Voxels, work: _Work) -> Voxels:
         """Take the period of folded pixels out of what steps along one axis have changed.

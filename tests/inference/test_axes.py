@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from medtrans.config.terms import Mode
+from medtrans.config.terms import Axis, Mode
 from medtrans.diffusion import NoiseStep, SliceNoise, Steps, translate
 from medtrans.inference import sampling
 from medtrans.inference.cohort import Result, Unchanged, translate_cohort
 from medtrans.inference.jobs import Job
-from medtrans.inference.sampling import Pass, SliceSampler
+from medtrans.inference.sampling import Pass, SliceSampler, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.preprocessing.slices import cut, stacks
@@ -106,6 +106,32 @@ def test_along_one_axis_it_is_the_algorithm(mode: Mode, eta: float, tmp_path: Pa
             expected = translate(stages, source, noise.start(), plan.steps, noise.fresh)
         found = cut(made, one.plan)[indices]
         assert np.allclose(found, expected[:, 0].clamp(-1, 1).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [EVERY, ("axial",)])
+def test_no_noise_is_left_in_slices_without_a_source(
+    translator: Translator, axes: tuple[Axis, ...]
+) -> None:
+    voxels, affine = helpers.head()
+    settings = Settings(mode="realistic", axes=axes)
+    prepared = translator.prepare(helpers.volume(voxels, affine), settings)
+    hollow = prepared.image.copy()
+    hollow[:, :, :3] = -1
+    hollow[:2] = -1
+    plans = [one.plan for one in prepared.plan.passes]
+    plan = replace(prepared.plan, passes=tuple(plan_passes(hollow, plans, flips=False)))
+    drawn, estimate = (
+        translator.sample(
+            replace(prepared, image=hollow, plan=replace(plan, steps=steps)), settings
+        ).draws[0]
+        for steps in (plan.steps, Steps(1, 0))
+    )
+    assert np.array_equal(drawn[:, :, :3], estimate[:, :, :3])
+    if axes == EVERY:
+        assert np.array_equal(drawn[:2], estimate[:2])
+    else:
+        assert np.all(drawn[:, :, :3] == -1)
+    assert not np.array_equal(drawn[4:, :, 5:], estimate[4:, :, 5:])
 
 
 def test_detail_is_raised_before_noise_is_added(tmp_path: Path) -> None:
