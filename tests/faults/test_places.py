@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch._dynamo  # noqa: F401 - the first optimizer would, when its files may not be read
 
 from medtrans.config.schema import Pipeline
 from medtrans.inference.jobs import Job
