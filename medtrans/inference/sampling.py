@@ -36,6 +36,7 @@ from medtrans.system.devices import choose_precision, describe, lacks_memory, sl
 from medtrans.system.progress import say
 from medtrans.volumes.voxels import Voxels
 
+_ORDER = 4  # of what takes a pattern out: at three pixels it dims by a third
 OnSlices = Callable[[int, int], None]
 """Called with the number of slices translated so far, and in all."""
 
@@ -265,27 +266,28 @@ class SliceSampler:
         for one, step in zip(cycle(work.along), steps, strict=False):
             self._step(x, one, step, draw, work)
         if not work.crossed:
-            x = estimate + self._without_pattern(x - estimate, work)
+            self._take_pattern_out(x, work)
         for one in work.along:  # the noise that was added is still in slices without a source
             empty = np.setdiff1d(range(len(cut(x, one.plan))), one.chosen)
             cut(x, one.plan)[empty] = cut(estimate, one.plan)[empty]
         return x
 
-    def _without_pattern(self, change: Voxels, work: _Work) -> Voxels:
-        """Take the period of folded pixels out of what steps along one axis have changed.
+    def _take_pattern_out(self, x: Voxels, work: _Work) -> None:
+        """Take the period of folded pixels out of what steps along one axis have left, in place.
 
-        A network of folded pixels leaves noise of that period; steps along other axes take it away.
+        A noise network of folded pixels leaves noise of that period; steps along other axes take it
+        away.
         """
         fold = self.package.pipeline.network.unshuffle
         if fold == 1 or self.package.pipeline.denoiser is not None:
-            return change
+            return
         [one] = work.along
-        slices = cut(change, one.plan)
+        slices = cut(x, one.plan)
         for first in range(0, len(one.chosen), work.batch_size):
             indices = one.chosen[first : first + work.batch_size]
             part = torch.from_numpy(slices[indices][:, None]).to(self.device)
-            place(without_period(part, fold)[:, 0].cpu().numpy(), indices, change, one.plan)
-        return change
+            smooth = without_period(part, fold, _ORDER)
+            place(smooth[:, 0].cpu().numpy(), indices, x, one.plan)
 
     def _start(self, draw: str, work: _Work) -> Voxels:
         """Draw the noise of a start (X, Y, Z)."""

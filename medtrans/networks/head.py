@@ -76,15 +76,16 @@ class FullResolutionHead(nn.Module):
         return without_period(answer, self.fold) + cast(Tensor, detail)
 
 
-def without_period(image: Tensor, period: int) -> Tensor:
+def without_period(image: Tensor, period: int, order: int = 2) -> Tensor:
     """Take a pattern of a period in pixels out of an image (B, C, H, W), along both axes.
 
-    The kernel is 2 t - t * t, with t the triangle of 2 period - 1 pixels: like t it passes nothing
-    of the period nor of its harmonics, and it dims little else. For two pixels it is
-    [-1 4 10 4 -1] / 16, which passes three quarters at four. The image is continued by its border.
+    The kernel is 1 - (1 - t)^order by convolution, with t the triangle of 2 period - 1 pixels: like
+    t it passes nothing of the period nor of its harmonics, and the higher the order the less it
+    dims else. For two pixels and order 2 it is [-1 4 10 4 -1] / 16, which passes three quarters at
+    four pixels; of order 4 it passes 15 of 16 there. The image is continued by its border.
     """
-    reach, channels = 2 * (period - 1), image.shape[1]
-    kernel = torch.tensor(_kernel(period), dtype=image.dtype, device=image.device)
+    reach, channels = order * (period - 1), image.shape[1]
+    kernel = torch.tensor(_kernel(period, order), dtype=image.dtype, device=image.device)
     padded = functional.pad(image, (reach, reach, reach, reach), mode="replicate")
     along = kernel.expand(channels, 1, -1)
     rows = functional.conv2d(padded, along[:, :, None, :], groups=channels)
@@ -92,6 +93,13 @@ def without_period(image: Tensor, period: int) -> Tensor:
 
 
 @cache
-def _kernel(period: int) -> tuple[float, ...]:
+def _kernel(period: int, order: int) -> tuple[float, ...]:
     triangle = (period - np.abs(np.arange(1 - period, period))) / period**2
-    return tuple((2 * np.pad(triangle, period - 1) - np.convolve(triangle, triangle)).tolist())
+    taken = -triangle
+    taken[period - 1] += 1  # all but t
+    kernel = np.ones(1)
+    for _ in range(order):
+        kernel = np.convolve(kernel, taken)
+    kernel = -kernel
+    kernel[order * (period - 1)] += 1
+    return tuple(kernel.tolist())
