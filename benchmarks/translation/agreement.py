@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from benchmarks.translation.cells import Cell, trained_drdd
 from benchmarks.translation.cohorts import HERE, Cohort, CohortData
@@ -32,6 +33,7 @@ from medtrans.preprocessing.slices import cut, plan_slices
 from medtrans.training.data import Example
 from medtrans.volumes.voxels import Voxels
 
+_BLACK = 0.1  # of 1000: tells the darkest tissue from background
 _SHOWN = ("psnr_fit", "psnr", "ssim_fit")
 
 
@@ -100,6 +102,8 @@ class _Paths:
         """Translate as users do, and cut the result as the benchmark's slices are."""
         lead = example.lead
         voxels = (lead.image + 1) * np.float32(500)
+        inside = ndimage.binary_fill_holes(voxels > 0)
+        voxels[inside] += np.float32(_BLACK)  # clipped to -1 is not background
         volume = MetaTensor(torch.from_numpy(voxels), affine=torch.from_numpy(lead.grid.affine))
         settings = Settings(task=str(self.task), mode=mode, brain="none")
         made = self.translator.translate_volume(volume, settings).voxels / np.float32(500) - 1
