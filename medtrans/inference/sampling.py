@@ -283,11 +283,10 @@ class SliceSampler:
             return
         [one] = work.along
         slices = cut(x, one.plan)
-        for first in range(0, len(one.chosen), work.batch_size):
-            indices = one.chosen[first : first + work.batch_size]
-            part = torch.from_numpy(slices[indices][:, None]).to(self.device)
+        for index in one.chosen:  # one by one: of a batch the order of sums would be another
+            part = torch.from_numpy(slices[[index]][:, None]).to(self.device)
             smooth = without_period(part, fold, _ORDER)
-            place(smooth[:, 0].cpu().numpy(), indices, x, one.plan)
+            place(smooth[:, 0].cpu().numpy(), [index], x, one.plan)
 
     def _start(self, draw: str, work: _Work) -> Voxels:
         """Draw the noise of a start (X, Y, Z)."""
