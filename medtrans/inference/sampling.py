@@ -135,14 +135,14 @@ class _Work:
     tell: Callable[[int], None]
 
     @property
-    def along(self) -> list[Pass]:
-        """The noise steps' passes, one for each axis; of fewer steps than axes the first."""
-        return [one for one in self.passes if not one.mirrored][: self.steps.noise]
+    def turns(self) -> list[Pass]:
+        """The pass of each noise step."""
+        return _turns(self.passes, self.steps)
 
     @property
     def crossed(self) -> bool:
         """Whether noise steps go along several axes."""
-        return len(self.along) > 1
+        return len({one.plan for one in self.turns}) > 1
 
 
 class SliceSampler:
@@ -206,8 +206,7 @@ class SliceSampler:
         on_slices : callable, optional
             Told of progress.
         """
-        unmirrored = [one for one in passes if not one.mirrored]
-        taken = (*passes, *islice(cycle(unmirrored), steps.noise))
+        taken = (*passes, *_turns(passes, steps))
         total = settings.samples * sum(len(one.chosen) for one in taken)
         if settings.uncertainty and self.error is not None:
             total += len(passes[0].chosen)
@@ -263,11 +262,11 @@ class SliceSampler:
             estimate = raised(estimate, work.image > -1, gains)
         x = estimate + np.float32(self.schedule.sigma) * self._start(draw, work)
         steps = NoiseStep.all(self.schedule, work.steps.noise, work.steps.eta)
-        for one, step in zip(cycle(work.along), steps, strict=False):
+        for one, step in zip(work.turns, steps, strict=True):
             self._step(x, one, step, draw, work)
         if not work.crossed:
             self._take_pattern_out(x, work)
-        for one in work.along:  # the noise that was added is still in slices without a source
+        for one in work.turns:  # the noise that was added is still in slices without a source
             empty = np.setdiff1d(range(len(cut(x, one.plan))), one.chosen)
             cut(x, one.plan)[empty] = cut(estimate, one.plan)[empty]
         return x
@@ -281,7 +280,7 @@ class SliceSampler:
         fold = self.package.pipeline.network.unshuffle
         if fold == 1 or self.package.pipeline.denoiser is not None:
             return
-        [one] = work.along
+        one = work.turns[0]
         slices = cut(x, one.plan)
         for index in one.chosen:  # one by one: of a batch the order of sums would be another
             part = torch.from_numpy(slices[[index]][:, None]).to(self.device)
@@ -372,6 +371,11 @@ class SliceSampler:
         contrast = torch.full_like(label, pipeline.targets.index(task.target))
         denoise = denoiser(self.noise, pipeline, self.schedule, contrast, source)
         return Stages(predict, denoise, self.schedule)
+
+
+def _turns(passes: Sequence[Pass], steps: Steps) -> list[Pass]:
+    """Choose the pass of each noise step: along the axes in turn, never mirrored."""
+    return list(islice(cycle(one for one in passes if not one.mirrored), steps.noise))
 
 
 def _counting(on_slices: OnSlices | None, total: int) -> Callable[[int], None]:

@@ -65,7 +65,8 @@ def raised(volume: Voxels, mask: Mask, gains: Sequence[float]) -> Voxels:
     What is coarser than all bands, and what lies outside the mask, stays.
     """
     result = volume.copy()
-    for gain, band in zip(gains, _bands(volume, mask), strict=True):
+    last = max((number for number, gain in enumerate(gains, start=1) if gain != 1), default=0)
+    for gain, band in zip(gains[:last], _bands(volume, mask), strict=False):  # no coarser ones
         result += np.float32(gain - 1) * band
     return result
 
