@@ -23,7 +23,7 @@ from benchmarks.translation.cells import Cell, trained_drdd
 from benchmarks.translation.cohorts import HERE, Cohort, CohortData
 from benchmarks.translation.methods import drdd_predict
 from benchmarks.translation.scoring import compared, margin_of, slices_of, translate_slices
-from medtrans.config.terms import MODES, Task
+from medtrans.config.terms import MODES, Mode, Task
 from medtrans.diffusion import Steps
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
@@ -88,10 +88,10 @@ class _Paths:
             rows.append({"subject": subject, "mode": mode, **found})
         return rows
 
-    def _by_slices(self, example: Example, mode: str) -> Voxels:
+    def _by_slices(self, example: Example, mode: Mode) -> Voxels:
         """Translate as the benchmark does."""
         residual, noise = self.networks
-        steps = Steps(*self.pipeline.sampling.modes[mode])
+        steps = Steps(*self.pipeline.sampling.steps(mode))
         predict = drdd_predict(residual, noise, self.pipeline, self.task, steps)
         source = slices_of(example, "source")
         correlation = self.pipeline.sampling.correlation_length

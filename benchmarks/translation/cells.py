@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from benchmarks.translation.methods import (
 )
 from benchmarks.translation.scoring import Scores, score_subject
 from medtrans.config.schema import Pipeline
-from medtrans.config.terms import MODES
+from medtrans.config.terms import MODES, Mode
 from medtrans.diffusion import Steps
 from medtrans.errors import TrainingError
 from medtrans.evaluate.baselines import ToneCurve
@@ -49,6 +50,7 @@ _LONGER_TIMES = 4
 _RDDM_STEPS = 4
 _SECONDS = "cpu_seconds.txt"
 _RECIPE = "recipe.json"
+_UNPAIRED = ("cyclegan",)  # methods that take no notice of which volumes are pairs
 _NO_RESUME = ("pix2pix", "cyclegan")  # their critics are in no checkpoint
 _OWN_KEYS = ("start", "related", "method")  # of a variant; the others are of the recipe
 _DEVICE = torch.device("cpu")
@@ -84,9 +86,8 @@ class Cell:
     @property
     def needs_pairs(self) -> bool:
         """Whether nothing is learnt without a pair: neither on pseudo-pairs nor at all."""
-        return self.learner == "tone curve" or (
-            self.learner in BASELINES and "start" not in self.variant
-        )
+        learns_without = "start" in self.variant or self.learner in _UNPAIRED
+        return self.learner == "tone curve" or (self.learner in BASELINES and not learns_without)
 
     @property
     def changes(self) -> Changes:
@@ -195,7 +196,7 @@ def _steps(mode: str, pipeline: Pipeline) -> Steps:
     """Read "2+10", or a mode of the recipe with what `averaged` knows behind it."""
     if "+" in mode:
         return Steps(*map(int, mode.split("+")))
-    return Steps(*pipeline.sampling.modes[mode.partition(" ")[0]])
+    return Steps(*pipeline.sampling.steps(cast(Mode, mode.partition(" ")[0])))
 
 
 def _residual(

@@ -27,7 +27,7 @@ _FORMERLY = {
     "noise": {"prediction": "eps", "sees_source": False},
     "network": {"head_features": 0},
     "slices": {"also": []},
-    "sampling": {"noise_correlation": 0.0},
+    "sampling": {"level_span": 0.0, "order": 1, "noise_correlation": 0.0},
 }
 
 

@@ -10,6 +10,7 @@ import math
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     NonNegativeFloat,
@@ -40,6 +41,15 @@ Correlation = Annotated[
     | Annotated[Literal["shared"], Tag("word")],
     Discriminator(_kind),
 ]
+
+
+def _a_span(value: float) -> float:
+    if 0 < value <= 1:
+        raise ValueError("must be 0, or above 1: the largest noise level over the lowest")
+    return value
+
+
+Span = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(_a_span)]
 
 
 class VolumeConfig(StrictModel):
@@ -147,11 +157,17 @@ class DiffusionConfig(StrictModel):
 
 
 class SamplingConfig(StrictModel):
-    """The reverse processes: Eq. 8's eta, noise along the volume, and the steps of each mode."""
+    """The reverse processes: how the noise falls, noise along the volume, steps of each mode."""
 
     eta: Fraction
+    level_span: Span
+    order: Literal[1, 2]
     noise_correlation: Correlation
     modes: dict[Mode, tuple[Count, NonNegativeInt]]
+
+    def steps(self, mode: Mode) -> tuple[int, int, float, float, Literal[1, 2]]:
+        """Return a mode's `medtrans.diffusion.Steps`, field by field."""
+        return *self.modes[mode], self.eta, self.level_span, self.order
 
     @property
     def correlation_length(self) -> float:
@@ -266,16 +282,9 @@ class NoiseConfig(StageConfig):
 
     prediction: Literal["eps", "x0", "v"]
     min_snr: NonNegativeFloat
-    level_span: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    level_span: Span
     sees_source: bool
     source_dropout: Fraction
-
-    @field_validator("level_span")
-    @classmethod
-    def _span(cls, value: float) -> float:
-        if 0 < value <= 1:
-            raise ValueError("must be 0, or above 1: the largest noise level over the lowest")
-        return value
 
 
 class ResidualConfig(StageConfig):

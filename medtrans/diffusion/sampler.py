@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
@@ -26,11 +27,19 @@ class Steps(NamedTuple):
         instead: fidelity mode, one network call when `residual` is 1.
     eta : float
         Of Eq. 8, in [0, 1]: 0 deterministic, 1 ancestral.
+    level_span : float
+        The first noise level over the last one above 0, between which they fall by one ratio a
+        step; 0: evenly.
+    order : 1 or 2
+        Of the method in the logarithm of the noise level. 1 is Eq. 8. 2 goes on as the estimate of
+        x0 has changed since the step before, without another network call; where eta is 0.
     """
 
     residual: int
     noise: int
     eta: float = 0.0
+    level_span: float = 0.0
+    order: int = 1
 
 
 class NoiseStep(NamedTuple):
@@ -38,24 +47,40 @@ class NoiseStep(NamedTuple):
 
     Attributes
     ----------
-    now, then : int
-        The time steps that it goes from and to.
+    now, then : float
+        The noise levels that it goes from and to, beta_bar.
     eta : float
         In [0, 1].
     number : int
         Which of the steps it is, from 0.
+    slope : float
+        How much of the estimate's change since the step before is added to it: 0 in a step of first
+        order.
     """
 
-    now: int
-    then: int
+    now: float
+    then: float
     eta: float
     number: int
+    slope: float
 
     @classmethod
-    def all(cls, schedule: Schedule, steps: int, eta: float) -> list[NoiseStep]:
+    def all(cls, schedule: Schedule, steps: Steps) -> list[NoiseStep]:
         """List the steps of a reverse from sigma to 0."""
-        pairs = enumerate(pairwise(schedule.noise_grid(steps)))
-        return [cls(now, then, eta, number) for number, (now, then) in pairs]
+        levels = schedule.beta_bar[schedule.noise_grid(steps.noise, steps.level_span)].tolist()
+        second = steps.order == 2 and steps.eta == 0
+        return [
+            cls(*pair, steps.eta, number, _slope(levels, number) if second else 0.0)
+            for number, pair in enumerate(pairwise(levels))
+        ]
+
+
+def _slope(levels: list[float], number: int) -> float:
+    """Half of a step's length over that of the step before (DPM-Solver++ 2M, arXiv 2211.01095)."""
+    if number == 0 or levels[number + 1] == 0:
+        return 0.0
+    before, now, then = levels[number - 1 : number + 2]
+    return 0.5 * math.log(now / then) / math.log(before / now)
 
 
 class Stages(NamedTuple):
@@ -111,7 +136,7 @@ def translate(
     if stages.denoise is None:
         raise ValueError("noise steps need a noise stage")
     x = estimate + stages.schedule.sigma * eps
-    return remove_noise(x, stages.denoise, stages.schedule, steps.noise, steps.eta, fresh)
+    return remove_noise(x, stages.denoise, stages.schedule, steps, fresh)
 
 
 def estimate_target(stages: Stages, source: Tensor, eps: Tensor, steps: int) -> Tensor:
@@ -170,14 +195,14 @@ def remove_noise(
     x: Tensor,
     denoise: Denoiser,
     schedule: Schedule,
-    steps: int,
-    eta: float = 0.0,
+    steps: Steps,
     fresh: FreshNoise | None = None,
 ) -> Tensor:
     """Reverse of the noise diffusion (Eq. 8), from sigma to 0.
 
     x_{t-1} = x_t - (b_t - sqrt(b_{t-1}^2 - s^2)) eps_theta + s eps', with b = beta_bar and
-    s^2 = eta * beta_t^2 * b_{t-1}^2 / b_t^2, where beta_t^2 = b_t^2 - b_{t-1}^2.
+    s^2 = eta * beta_t^2 * b_{t-1}^2 / b_t^2, where beta_t^2 = b_t^2 - b_{t-1}^2. In steps of second
+    order eps_theta is that of an estimate of x0 half a step ahead (`Steps.order`).
 
     Parameters
     ----------
@@ -185,10 +210,8 @@ def remove_noise(
         Shape (B, C, H, W): x0 + sigma eps.
     denoise : Denoiser
     schedule : Schedule
-    steps : int
-        From 1 to T: network calls.
-    eta : float
-        In [0, 1]: 0 deterministic, 1 ancestral.
+    steps : Steps
+        From 1 to T noise steps, each a network call; those of the residual are not looked at.
     fresh : callable, optional
         Needed when eta > 0 and there is more than one step; the last step adds no noise.
 
@@ -202,28 +225,43 @@ def remove_noise(
     ValueError
         When fresh noise is needed and there is none.
     """
-    for step in NoiseStep.all(schedule, steps, eta):
-        x = noise_step(x, denoise, schedule, step, fresh)
+    before = x
+    for step in NoiseStep.all(schedule, steps):
+        clean = denoise(x, torch.full((len(x),), step.now, device=x.device))
+        x = noise_step(x, clean, before, step, fresh)
+        before = clean
     return x
 
 
 def noise_step(
-    x: Tensor,
-    denoise: Denoiser,
-    schedule: Schedule,
-    step: NoiseStep,
-    fresh: FreshNoise | None = None,
+    x: Tensor, clean: Tensor, before: Tensor, step: NoiseStep, fresh: FreshNoise | None = None
 ) -> Tensor:
-    """Take one step of `remove_noise`; x is (B, C, H, W), as is what it returns.
+    """Take one step of `remove_noise`.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (B, C, H, W), with the noise that the step starts from.
+    clean, before : Tensor
+        Shape (B, C, H, W): the denoiser's answer to x, and what it answered in the step before,
+        which the first step does not look at.
+    step : NoiseStep
+    fresh : callable, optional
+        As for `remove_noise`.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H, W).
 
     Raises
     ------
     ValueError
         When fresh noise is needed and there is none.
     """
-    b_now, b_then = (float(schedule.beta_bar[t]) for t in (step.now, step.then))
-    level = torch.full((x.shape[0],), b_now, device=x.device)
-    eps = (x - denoise(x, level)) / b_now
+    b_now, b_then = step.now, step.then
+    guess = clean + step.slope * (clean - before) if step.slope else clean
+    eps = (x - guess) / b_now
     variance = step.eta * (b_now**2 - b_then**2) * b_then**2 / b_now**2
     x = x - (b_now - (b_then**2 - variance) ** 0.5) * eps
     if variance > 0:

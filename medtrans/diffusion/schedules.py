@@ -53,25 +53,33 @@ class Schedule:
         """
         return [round(self.last * (steps - i) / steps) for i in range(steps + 1)]
 
-    def noise_grid(self, steps: int) -> list[int]:
-        """Return the time steps that the noise's reverse visits: evenly spaced in beta_bar.
+    def noise_grid(self, steps: int, span: float = 0.0) -> list[int]:
+        """Return the time steps that the noise's reverse visits.
 
         The paper does not say which steps it visits. Evenly spaced in t, as `grid`, the first of
         two steps would lower the noise by a twentieth: the variances of the reference schedule
-        rise, so that most of t has nearly all of the noise.
+        rise, so that most of t has nearly all of the noise. Evenly spaced in beta_bar, the last of
+        few steps still starts at a third or a quarter of sigma, far above fine detail.
 
         Parameters
         ----------
         steps : int
             From 1 to T.
+        span : float
+            beta_bar falls by one ratio a step, from sigma to sigma over this, and then to 0; with 0
+            it falls evenly.
 
         Returns
         -------
         list of int
             `steps` + 1 time steps from T down to 0, each below the one before.
         """
-        even = torch.linspace(self.sigma, 0, steps + 1, dtype=torch.float64)[:-1]
-        visited = [*self.nearest_step(even).tolist(), 0]
+        if span and steps > 1:
+            shares = torch.linspace(0, 1, steps, dtype=torch.float64)
+            levels = self.sigma * span**-shares
+        else:
+            levels = torch.linspace(self.sigma, 0, steps + 1, dtype=torch.float64)[:-1]
+        visited = [*self.nearest_step(levels).tolist(), 0]
         for i in range(1, steps):  # many steps: levels closer than those of the schedule
             visited[i] = min(visited[i], visited[i - 1] - 1)
         for i in range(steps - 1, 0, -1):

@@ -76,23 +76,29 @@ def detail_correlation(predicted: Voxels, reference: Voxels, mask: Mask, axis: i
     return _correlation(*(_detail(v[box], mask[box], axis) for v in (predicted, reference)))
 
 
-def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask, axis: int) -> float | None:
-    """Power of a pattern of two pixels, over that of the reference; the worse in-plane direction.
+def checkerboard_ratio(predicted: Voxels, reference: Voxels, mask: Mask) -> float | None:
+    """Power of a pattern of two voxels, over that of the reference; the worst of three directions.
 
     The power is that at the Nyquist frequency over that beside it, at periods of 2.2 to 2.5 pixels,
-    along lines of 48 pixels inside the mask: 1 for noise, less for anatomy, however sharp it is.
+    along lines of 48 voxels inside the mask: 1 for noise, less for anatomy, however sharp it is.
     A pixel shuffle or a strided transposed convolution raises it (checkerboard artefacts: Odena et
     al., distill.pub/2016/deconv-checkerboard). The reference counts as 1 at least: one that was
     resampled may have next to nothing there, beside which every image would have a pattern.
-    Parameters as for `slice_ratio`.
+
+    Parameters
+    ----------
+    predicted, reference : array of float32
+        Shape (X, Y, Z).
+    mask : array of bool
+        Shape (X, Y, Z), not empty.
 
     Returns
     -------
     float or None
-        None where the mask holds too few lines of 48 pixels.
+        None where the mask holds too few lines of 48 voxels.
     """
     box = _box(mask)
-    return _grid_ratio(*(_grid(v[box], mask[box], axis) for v in (predicted, reference)))
+    return _grid_ratio(*(_grid(v[box], mask[box]) for v in (predicted, reference)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Texture:
     detail : array of float32
         In-plane fine detail of each voxel in the mask, (n,).
     grid : tuple of float or None
-        Power of a pattern of two pixels, along each in-plane axis.
+        Power of a pattern of two voxels, along each axis.
     """
 
     step: float | None
@@ -118,7 +124,7 @@ class Texture:
         """Measure a volume (X, Y, Z) in a mask of its shape that is not empty."""
         box = _box(mask)
         part = (volume[box], mask[box], axis)
-        return cls(_step(*part), _detail(*part), _grid(*part))
+        return cls(_step(*part), _detail(*part), _grid(volume[box], mask[box]))
 
     def scores(self, reference: Texture) -> dict[str, float | None]:
         """Give the three ratios and the correlation by name; None for one that is not defined."""
@@ -186,8 +192,8 @@ def _nyquist_share(volume: Voxels, mask: Mask, axis: int) -> float | None:
     return float(2 * spectrum[_NYQUIST] / max(spectrum[_BESIDE].mean(), _TINY))
 
 
-def _grid(volume: Voxels, mask: Mask, axis: int) -> tuple[float | None, ...]:
-    return tuple(_nyquist_share(volume, mask, along) for along in range(3) if along != axis)
+def _grid(volume: Voxels, mask: Mask) -> tuple[float | None, ...]:
+    return tuple(_nyquist_share(volume, mask, along) for along in range(3))
 
 
 def _step(volume: Voxels, mask: Mask, axis: int) -> float | None:

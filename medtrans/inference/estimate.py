@@ -35,6 +35,6 @@ def estimated(sampler: SliceSampler, task: Task, image: Voxels, grid_mm: Sequenc
     box = crop_to(image > -1, [plan.axis for plan in plans], recipe.volume.divisible)
     cropped = box.apply(image, -1)
     passes = plan_passes(cropped, plans, flips=False)
-    steps = Steps(*recipe.sampling.modes["fidelity"])
+    steps = Steps(*recipe.sampling.steps("fidelity"))
     [made] = sampler.sample(cropped, passes, task, steps, Settings()).draws
     return box.undo(made, -1)

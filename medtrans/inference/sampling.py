@@ -145,6 +145,17 @@ class _Work:
         return len({one.plan for one in self.turns}) > 1
 
 
+class _Noisy(NamedTuple):
+    """A volume (X, Y, Z) on its way through the noise stage: `x`, which each step changes in place.
+
+    `clean` is what its network answered in the step before, at first the estimate; `draw` names it.
+    """
+
+    x: Voxels
+    clean: Voxels
+    draw: str
+
+
 class SliceSampler:
     """A model's networks, ready to sample slices.
 
@@ -261,9 +272,9 @@ class SliceSampler:
         if gains is not None:
             estimate = raised(estimate, work.image > -1, gains)
         x = estimate + np.float32(self.schedule.sigma) * self._start(draw, work)
-        steps = NoiseStep.all(self.schedule, work.steps.noise, work.steps.eta)
-        for one, step in zip(work.turns, steps, strict=True):
-            self._step(x, one, step, draw, work)
+        clean = estimate
+        for one, step in zip(work.turns, NoiseStep.all(self.schedule, work.steps), strict=True):
+            clean = self._step(_Noisy(x, clean, draw), one, step, work)
         if not work.crossed:
             self._take_pattern_out(x, work)
         for one in work.turns:  # the noise that was added is still in slices without a source
@@ -298,21 +309,25 @@ class SliceSampler:
             place(eps[:, 0].cpu().numpy(), indices, noise, plan)
         return noise
 
-    def _step(self, x: Voxels, one: Pass, step: NoiseStep, draw: str, work: _Work) -> None:
-        """Take a step of the noise stage in a volume (X, Y, Z), in place, slice by slice."""
-        slices = cut(x, one.plan)
+    def _step(self, noisy: _Noisy, one: Pass, step: NoiseStep, work: _Work) -> Voxels:
+        """Take a step of the noise stage, slice by slice; returns what the network answered."""
+        clean = noisy.clean.copy()
+        slices, answers = (cut(volume, one.plan) for volume in (noisy.x, noisy.clean))
         for indices, stack in stacks(work.image, one.plan, one.chosen, work.batch_size):
-            source, noisy = (
+            source, x, before = (
                 torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
-                for part in (stack, slices[indices][:, None])
+                for part in (stack, slices[indices][:, None], answers[indices][:, None])
             )
-            noise = self._noise(indices, draw, one.plan, work, crossed=work.crossed)
+            noise = self._noise(indices, noisy.draw, one.plan, work, crossed=work.crossed)
             with torch.inference_mode():
                 denoise = self._stages(work.task, source).denoise
                 assert denoise is not None  # `ModelPackage.steps` refuses noise steps without it
-                less = noise_step(noisy, denoise, self.schedule, step, noise.fresh)
-            place(less[:, 0].float().cpu().numpy(), indices, x, one.plan)
+                answer = denoise(x, torch.full((len(x),), step.now, device=self.device))
+                less = noise_step(x, answer, before, step, noise.fresh)
+            for volume, values in ((clean, answer), (noisy.x, less)):
+                place(values[:, 0].float().cpu().numpy(), indices, volume, one.plan)
             work.tell(len(indices))
+        return clean
 
     def _noise(
         self, indices: list[int], draw: str, plan: SlicePlan, work: _Work, *, crossed: bool

@@ -85,11 +85,18 @@ def without_period(image: Tensor, period: int, order: int = 2) -> Tensor:
     four pixels; of order 4 it passes 15 of 16 there. The image is continued by its border.
     """
     reach, channels = order * (period - 1), image.shape[1]
-    kernel = torch.tensor(_kernel(period, order), dtype=image.dtype, device=image.device)
+    kernel = _kernel_on(image.device, image.dtype, period, order)
     padded = functional.pad(image, (reach, reach, reach, reach), mode="replicate")
     along = kernel.expand(channels, 1, -1)
     rows = functional.conv2d(padded, along[:, :, None, :], groups=channels)
     return functional.conv2d(rows, along[:, :, :, None], groups=channels)
+
+
+@cache
+def _kernel_on(device: torch.device, dtype: torch.dtype, period: int, order: int) -> Tensor:
+    """Keep a kernel where it is used: a GPU would wait for one that is copied at every call."""
+    with torch.inference_mode(mode=False):  # else a training could not use it later
+        return torch.tensor(_kernel(period, order), dtype=dtype, device=device)
 
 
 @cache

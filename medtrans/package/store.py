@@ -26,6 +26,7 @@ from medtrans.diffusion import Steps
 from medtrans.errors import PackageError, UsageError
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.bundle_files import Documents, package_texts
+from medtrans.package.detail import load_detail
 from medtrans.package.error import KnownError, load_error, stored_error
 from medtrans.package.folder import (
     DEFAULT_MODEL,
@@ -45,7 +46,6 @@ from medtrans.package.folder import (
     read_recipe,
 )
 from medtrans.package.look import Known, load_known, stored
-from medtrans.preprocessing.detail import BANDS_SD, MOST_GAIN
 from medtrans.preprocessing.intensity import Profile
 from medtrans.system.atomic import replacing_folder, require_new_folder
 
@@ -126,21 +126,23 @@ class ModelPackage:
         UsageError
             When more steps are asked for than the model's schedule has.
         """
-        steps = self.pipeline.sampling.modes[mode]
-        residual = steps[0] if residual is None else residual
-        noise = steps[1] if noise is None else noise
-        if noise and self.noise is None:
+        usual = Steps(*self.pipeline.sampling.steps(mode))
+        steps = usual._replace(
+            residual=usual.residual if residual is None else residual,
+            noise=usual.noise if noise is None else noise,
+            eta=usual.eta if eta is None else eta,
+        )
+        if steps.noise and self.noise is None:
             raise PackageError(
                 f"The model '{self.name}' has no noise stage, so it can only do "
                 "--mode fidelity. Train it with --stage all for the other modes."
             )
         last = self.pipeline.diffusion.steps
-        if max(residual, noise) > last:
+        if (most := max(steps.residual, steps.noise)) > last:
             raise UsageError(
-                f"{max(residual, noise)} steps are more than the {last} time steps of the model; "
-                "ask for fewer."
+                f"{most} steps are more than the {last} time steps of the model; ask for fewer."
             )
-        return Steps(residual, noise, self.pipeline.sampling.eta if eta is None else eta)
+        return steps
 
 
 @dataclass(frozen=True)
@@ -307,30 +309,8 @@ def load_package(model: str | Path = DEFAULT_MODEL) -> ModelPackage:
         bool(record.get("masked_background", False)),
         load_known(folder, record.get("look")),
         load_error(folder, record.get("error"), pipeline),
-        _detail(folder, record),
+        load_detail(folder, record),
     )
-
-
-def _detail(folder: Path, record: ModelRecord) -> dict[str, tuple[float, ...]]:
-    """Read how much more detail real targets have."""
-    try:
-        gains = {task: tuple(map(float, of)) for task, of in record.get("detail", {}).items()}
-        fitting = [
-            len(of) == len(BANDS_SD) and all(1 <= g <= MOST_GAIN for g in of)
-            for of in gains.values()
-        ]
-    except _MISFITS:
-        fitting = [False]
-    if not all(fitting):
-        raise PackageError(
-            f"{folder / METADATA}: the gains of detail are not {len(BANDS_SD)} numbers from 1 to "
-            f"{MOST_GAIN:g} a task. Copy or export the package again."
-        )
-    return gains
-
-
-def _fits(gains: Sequence[float]) -> bool:
-    return len(gains) == len(BANDS_SD) and all(1 <= gain <= MOST_GAIN for gain in gains)
 
 
 def _reason(error: Exception) -> str:

@@ -179,7 +179,7 @@ def translated(schedule: Schedule, noise: nn.Module | None, pipeline: Pipeline) 
         contrast = targets.to(batch.label.device)[batch.label]
         denoise = noise and denoiser(noise, pipeline, schedule, contrast, batch.source)
         stages = Stages(residual, denoise, schedule)
-        steps = {mode: Steps(*pipeline.sampling.modes[mode]) for mode in modes}
+        steps = {mode: Steps(*pipeline.sampling.steps(mode)) for mode in modes}
         return {mode: translate(stages, batch.source, batch.eps, steps[mode]) for mode in modes}
 
     return predict

@@ -46,6 +46,22 @@ def test_every_baseline_gives_a_row_for_each_subject(
     assert all(np.isfinite(row["psnr_fit"]) for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("method", "variant", "needs"),
+    [
+        ("cyclegan", {}, False),
+        ("regression l2", {}, True),
+        ("regression l2", {"start": {"iterations": 3}}, False),
+        ("tone curve", {}, True),
+        ("drdd", {}, False),
+    ],
+)
+def test_who_needs_pairs(
+    phantoms: Cohort, method: str, variant: dict[str, object], needs: bool
+) -> None:
+    assert Cell(phantoms, method, variant, "none", 0).needs_pairs is needs
+
+
 @pytest.mark.parametrize("pairs", ["none", "4 slices", "1 subjects", "all"])
 def test_drdd_gives_a_row_for_each_mode(phantoms: Cohort, tmp_path: Path, pairs: str) -> None:
     variant = {"noise": {"sees_source": True}}

@@ -99,6 +99,8 @@ class TestWrongKeys:
             ({"tasks": ["t1-to-tw"]}, ["tasks", "tw", "did you mean 't2'"]),
             ({"noise": {"terminal_share": 2}}, ["noise.terminal_share"]),
             ({"noise": {"level_span": 0.5}}, ["noise.level_span", "above 1"]),
+            ({"sampling": {"level_span": 1.0}}, ["sampling.level_span", "above 1"]),
+            ({"sampling": {"order": 3}}, ["sampling.order", "1 or 2"]),
         ],
     )
     def test_wrong_values_name_the_key_and_what_was_found(
@@ -138,6 +140,10 @@ def test_the_papers_recipe_has_nothing_that_goes_beyond_the_paper() -> None:
     assert not paper.residual.from_noise
     assert (paper.residual.pseudo_until, paper.residual.terminal_share) == (0, 0)
     assert (paper.sampling.eta, paper.sampling.noise_correlation) == (0, 0)
+    assert (paper.sampling.order, paper.sampling.level_span) == (
+        1,
+        0,
+    )  # Eq. 8, levels that fall evenly
     assert paper.sampling.modes["realistic"] == (2, 2)  # Algorithm 2, Table 10
     assert (paper.network.unshuffle, paper.network.head_features) == (1, 0)
     assert paper.diffusion.sigma == "auto"
@@ -233,9 +239,11 @@ class TestOverrides:
 
     def test_an_older_model_is_sampled_as_it_was(self) -> None:
         stored = load_pipeline("t1-to-t2").model_dump(mode="json")
-        del stored["sampling"]["noise_correlation"]
+        for key in ("noise_correlation", "order", "level_span"):
+            del stored["sampling"][key]
         loaded = pipeline_from_dict(stored, "metadata.json")
         assert loaded.sampling.correlation_length == 0
+        assert loaded.sampling.steps("realistic") == (1, 3, 0, 0, 1)
 
     def test_an_older_model_looks_for_no_brain(self) -> None:
         stored = load_pipeline("brain-unified").model_dump(mode="json")

@@ -12,6 +12,7 @@ from torch import Tensor
 from medtrans.diffusion import (
     Draw,
     NoiseObjective,
+    NoiseStep,
     Schedule,
     Stages,
     Steps,
@@ -22,6 +23,7 @@ from medtrans.diffusion import (
     generator,
     linear_variance_schedule,
     noise_loss,
+    noise_step,
     remove_noise,
     remove_residual,
     residual_loss,
@@ -99,9 +101,26 @@ class TestSchedule:
             coarsest = float(schedule.beta_bar.diff().max())
             torch.testing.assert_close(schedule.beta_bar[grid], even, atol=coarsest / 2, rtol=0)
 
+    @pytest.mark.parametrize("span", [2.0, 12.5, 40.0])
+    @pytest.mark.parametrize("steps", [2, 3, 4, 10])
+    def test_levels_fall_by_one_ratio(self, schedule: Schedule, steps: int, span: float) -> None:
+        grid = schedule.noise_grid(steps, span)
+        assert (grid[0], grid[-1], len(grid)) == (1000, 0, steps + 1)
+        assert all(now > then for now, then in itertools.pairwise(grid))
+        levels = schedule.beta_bar[grid[:-1]]
+        assert float(levels[0] / levels[-1]) == pytest.approx(span, rel=0.1)
+        ratios = levels[:-1] / levels[1:]
+        torch.testing.assert_close(
+            ratios, ratios.new_tensor(span ** (1 / (steps - 1))).expand_as(ratios), rtol=0.1, atol=0
+        )
+
+    def test_one_step_has_one_level_whatever_the_span(self, schedule: Schedule) -> None:
+        assert schedule.noise_grid(1, 12.5) == [1000, 0]
+
+    @pytest.mark.parametrize("span", [0.0, 12.5])
     @pytest.mark.parametrize("steps", [1, 2, 4, 5])
-    def test_noise_grid_of_a_short_schedule(self, steps: int) -> None:
-        grid = linear_variance_schedule(1.0, steps=5).noise_grid(steps)
+    def test_noise_grid_of_a_short_schedule(self, steps: int, span: float) -> None:
+        grid = linear_variance_schedule(1.0, steps=5).noise_grid(steps, span)
         assert (grid[0], grid[-1], len(set(grid))) == (5, 0, steps + 1)
         assert sorted(grid, reverse=True) == grid
 
@@ -285,7 +304,9 @@ class TestRemoveNoise:
         for now, then in itertools.pairwise(schedule.noise_grid(steps)):
             b, b_next = float(schedule.beta_bar[now]), float(schedule.beta_bar[then])
             factor *= (self.spread**2 + b * b_next) / (self.spread**2 + b**2)
-        found = remove_noise(x, gaussian_denoiser(self.mean, self.spread), schedule, steps)
+        found = remove_noise(
+            x, gaussian_denoiser(self.mean, self.spread), schedule, Steps(1, steps)
+        )
         torch.testing.assert_close(found, self.mean + factor * (x - self.mean))
 
     @pytest.mark.parametrize("sigma", SIGMAS)
@@ -294,16 +315,47 @@ class TestRemoveNoise:
         denoise = gaussian_denoiser(self.mean, self.spread)
         x = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 1, 3, 4)
         level = torch.tensor([sigma], dtype=torch.float64)
-        torch.testing.assert_close(remove_noise(x, denoise, schedule, 1), denoise(x, level))
+        torch.testing.assert_close(
+            remove_noise(x, denoise, schedule, Steps(1, 1)), denoise(x, level)
+        )
 
     @pytest.mark.parametrize("sigma", SIGMAS)
     def test_many_steps_follow_the_probability_flow(self, sigma: float) -> None:
         schedule = linear_variance_schedule(sigma)
         x = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 1, 3, 4)
-        found = remove_noise(x, gaussian_denoiser(self.mean, self.spread), schedule, 1000)
+        denoise = gaussian_denoiser(self.mean, self.spread)
+        found = remove_noise(x, denoise, schedule, Steps(1, 1000))
         shrink = self.spread / math.hypot(self.spread, sigma)
         expected = self.mean + shrink * (x - self.mean)
         torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
+
+    @pytest.mark.parametrize("sigma", SIGMAS)
+    def test_a_second_order_is_nearer_to_the_flow_than_the_first(self, sigma: float) -> None:
+        """Errors of x - mean, whose exact factor is s / sqrt(s^2 + sigma^2), for few steps."""
+        schedule = linear_variance_schedule(sigma)
+        x = torch.full((1, 1, 1, 1), self.mean + 1.0, dtype=torch.float64)
+        exact = self.spread / math.hypot(self.spread, sigma)
+        errors = {}
+        for order in (1, 2):
+            asked = Steps(1, 10, level_span=40.0, order=order)
+            found = remove_noise(x, gaussian_denoiser(self.mean, self.spread), schedule, asked)
+            errors[order] = abs(float(found) - self.mean - exact)
+        assert errors[2] < errors[1] / 4
+        assert errors[2] < 0.02 * exact
+
+    def test_a_second_order_step_by_hand(self, schedule: Schedule) -> None:
+        """x' = (b' / b) x + (1 - b' / b) (D + (D - D_before) / 2 r), r the ratio of log steps."""
+        steps = NoiseStep.all(schedule, Steps(1, 4, level_span=12.5, order=2))
+        assert [step.slope > 0 for step in steps] == [False, True, True, False]
+        x, clean, before = (torch.full((1, 1, 1, 1), v, dtype=torch.float64) for v in (1, 2, 4))
+        now, then = steps[1].now, steps[1].then
+        r = math.log(steps[0].now / now) / math.log(now / then)
+        expected = then / now * 1 + (1 - then / now) * (2 + (2 - 4) / (2 * r))
+        assert float(noise_step(x, clean, before, steps[1])) == pytest.approx(expected)
+
+    def test_noise_that_is_added_anew_makes_steps_of_first_order(self, schedule: Schedule) -> None:
+        steps = NoiseStep.all(schedule, Steps(1, 4, eta=0.5, order=2))
+        assert all(step.slope == 0 for step in steps)
 
     @pytest.mark.parametrize("steps", [2, 5, 200])
     @pytest.mark.parametrize("eta", [0.3, 1.0])
@@ -326,8 +378,7 @@ class TestRemoveNoise:
             x,
             gaussian_denoiser(self.mean, self.spread),
             schedule,
-            steps,
-            eta,
+            Steps(1, steps, eta),
             lambda _: torch.randn(shape, generator=rng),
         )
         assert float(found.mean()) == pytest.approx(self.mean, abs=0.01)
@@ -343,12 +394,12 @@ class TestRemoveNoise:
             return torch.zeros(1, 1, 2, 2)
 
         x = torch.ones(1, 1, 2, 2)
-        remove_noise(x, lambda x, level: x, schedule, 4, 1.0, fresh)
+        remove_noise(x, lambda x, level: x, schedule, Steps(1, 4, 1.0), fresh)
         assert asked == [0, 1, 2]
 
     def test_stochastic_steps_need_fresh_noise(self, schedule: Schedule) -> None:
         with pytest.raises(ValueError, match="fresh noise"):
-            remove_noise(torch.ones(1, 1, 2, 2), lambda x, level: x, schedule, 2, 0.5)
+            remove_noise(torch.ones(1, 1, 2, 2), lambda x, level: x, schedule, Steps(1, 2, 0.5))
 
     @pytest.mark.parametrize("steps", [1, 2, 7])
     def test_exact_network_gives_x0_in_any_number_of_steps(
@@ -356,7 +407,7 @@ class TestRemoveNoise:
     ) -> None:
         x0, eps = images["x0"], images["eps"]
         denoise = ve_denoiser(lambda x, time: eps, schedule)
-        found = remove_noise(x0 + schedule.sigma * eps, denoise, schedule, steps)
+        found = remove_noise(x0 + schedule.sigma * eps, denoise, schedule, Steps(1, steps))
         torch.testing.assert_close(found, x0, rtol=0, atol=1e-6)
 
 

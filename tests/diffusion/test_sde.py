@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medtrans.diffusion import (
     Schedule,
+    Steps,
     diffusion_variance,
     linear_variance_schedule,
     mean_reversion,
@@ -86,7 +87,7 @@ def test_eulers_method_is_the_sampler(schedule: Schedule, steps: int) -> None:
     x = noisy(1.0, 50)
     torch.testing.assert_close(
         reverse_noise_ode(x, posterior, schedule, steps),
-        remove_noise(x, posterior, schedule, steps),
+        remove_noise(x, posterior, schedule, Steps(1, steps)),
     )
 
     def predict(x: Tensor, source: Tensor, time: Tensor) -> Tensor:

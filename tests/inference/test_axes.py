@@ -73,9 +73,9 @@ def test_the_noise_steps_go_along_the_axes_in_turn(
     taken: list[tuple[int, int]] = []
     step = SliceSampler._step
 
-    def noted(self: SliceSampler, x: Voxels, one: Pass, number: NoiseStep, *rest: Any) -> None:
+    def noted(self: SliceSampler, x: Any, one: Pass, number: NoiseStep, *rest: Any) -> Voxels:
         taken.append((one.plan.axis, number.number))
-        step(self, x, one, number, *rest)
+        return step(self, x, one, number, *rest)
 
     monkeypatch.setattr(SliceSampler, "_step", noted)
     told: list[tuple[int, int]] = []
@@ -87,10 +87,13 @@ def test_the_noise_steps_go_along_the_axes_in_turn(
 
 
 @pytest.mark.parametrize("mode", ["fidelity", "balanced", "realistic"])
-@pytest.mark.parametrize("eta", [0.0, 0.5])
-def test_along_one_axis_it_is_the_algorithm(mode: Mode, eta: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("eta", "order"), [(0.0, 1), (0.5, 1), (0.0, 2)])
+def test_along_one_axis_it_is_the_algorithm(
+    mode: Mode, eta: float, order: int, tmp_path: Path
+) -> None:
     """Slice by slice as Alg. 2 has it, from the same noise."""
-    pipeline = helpers.tiny_pipeline(network={"unshuffle": 1})
+    sampling = {"order": order, "level_span": 12.5 * (order - 1)}
+    pipeline = helpers.tiny_pipeline(network={"unshuffle": 1}, sampling=sampling)
     translator = Translator.load(helpers.save_model(tmp_path / "m", pipeline), "cpu")
     head = helpers.volume(*helpers.head())
     settings = Settings(mode=mode, axes=("axial",), eta=eta)
