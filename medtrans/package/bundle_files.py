@@ -50,6 +50,11 @@ _SETTINGS: Config = {
     "seed": 0,
     "batch_size": None,
 }
+_ANSWERS = {  # what a noise network predicts: noise.prediction in a recipe
+    "eps": "standard normal noise",
+    "x0": "target slice",
+    "v": "between noise and target slice, of unit variance (EDM)",
+}
 _NETWORK_SETTINGS = ("task", "mode", "residual_steps", "noise_steps", "seed")
 
 LOGGING_CONF = """\
@@ -309,9 +314,11 @@ def _data_formats(pipeline: Pipeline) -> Config:
     stack, stride = _stack_names(pipeline.slices.context), pipeline.network.stride
     source = _image(stride, stack, [task.source for task in pipeline.parsed_tasks])
     targets = [task.target for task in pipeline.parsed_tasks]
-    noisy = _image(stride, ["noisy target slice"], targets) | {"value_range": []}
+    seen = stack if pipeline.noise.sees_source and pipeline.denoiser is None else []
+    noisy = _image(stride, ["noisy target slice", *seen], targets) | {"value_range": []}
     change = _image(stride, ["source minus target"], targets) | {"value_range": [-2, 2]}
-    noise = _image(stride, ["standard normal noise"], targets) | {"value_range": []}
+    answer = _ANSWERS[pipeline.noise.prediction]
+    noise = _image(stride, [answer], targets) | {"value_range": []}
     both = _image(stride, ["noisy slice", *stack], targets) | {"value_range": []}
     result = _image(stride, ["synthetic target slice"], targets)
     time = _numbers(f"time, 0 to {TIME_SCALE:g}", "float32")

@@ -181,6 +181,25 @@ class TestMonaiAccepts:
         image = metadata["network_data_format"]["inputs"]["image"]
         assert image["num_channels"] == len(image["channel_def"]) == 3
 
+    @pytest.mark.parametrize(("sees_source", "channels"), [(False, 1), (True, 4)])
+    @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+    def test_metadata_says_what_the_noise_network_takes_and_gives(
+        self, tmp_path: Path, sees_source: bool, channels: int, prediction: str
+    ) -> None:
+        noise = {"sees_source": sees_source, "prediction": prediction}
+        folder = helpers.save_model(tmp_path / "m", helpers.tiny_pipeline(noise=noise))
+        metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+        format_ = metadata["noise_data_format"]
+        assert format_["inputs"]["image"]["num_channels"] == channels
+        first = next(load_package(folder).noise.parameters())
+        assert first.shape[1] == channels * 4  # two by two pixels are folded
+        [answer] = format_["outputs"]["pred"]["channel_def"].values()
+        assert ("noise" in answer, "target" in answer) == {
+            "eps": (True, False),
+            "x0": (False, True),
+            "v": (True, True),
+        }[prediction]
+
     @pytest.mark.parametrize(
         ("config", "kind"), [("inference.json", "infer"), ("train.json", "train")]
     )
