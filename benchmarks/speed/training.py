@@ -32,7 +32,7 @@ def throughput(pipeline: Pipeline, steps: int = 4) -> dict[str, dict[str, float]
     """Slices a second of both stages, and how many times faster the loader alone is."""
     with _volumes() as (source, target):
         pair = StageExamples([pair_example(source, target, 0, pipeline.slices.context)])
-        alone = StageExamples([target_example(target, 0)])
+        alone = pair if pipeline.noise.sees_source else StageExamples([target_example(target, 0)])
         noise, residual = noise_stage(pipeline, alone, 0), residual_stage(pipeline, pair, 0)
         rates: dict[str, dict[str, float]] = {}
         for stage in (noise, residual):
