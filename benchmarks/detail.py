@@ -33,13 +33,14 @@ from medtrans.inference.estimate import estimated
 from medtrans.inference.sampling import SliceSampler
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
+from medtrans.package.detail import Gains
 from medtrans.package.folder import METADATA
 from medtrans.package.store import load_package
 from medtrans.preprocessing.detail import least, raised
 from medtrans.report.pictures import save_grid
 from medtrans.system.devices import tune_process
 from medtrans.training.cache import VolumeCache
-from medtrans.training.detail import Gains, Volumes, measured
+from medtrans.training.detail import Volumes, measured
 from medtrans.training.examples import select_data
 from medtrans.volumes import read_volume
 from medtrans.volumes.geometry import RAS_LABELS, spacing_mm

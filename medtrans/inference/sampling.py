@@ -146,9 +146,10 @@ class _Work:
 
 
 class _Noisy(NamedTuple):
-    """A volume (X, Y, Z) on its way through the noise stage: `x`, which each step changes in place.
+    """A volume (X, Y, Z) on its way through the noise stage; each step changes it in place.
 
-    `clean` is what its network answered in the step before, at first the estimate; `draw` names it.
+    `x` is the volume, `clean` what the network answered last, at first the estimate; `draw` names
+    it.
     """
 
     x: Voxels
@@ -272,9 +273,9 @@ class SliceSampler:
         if gains is not None:
             estimate = raised(estimate, work.image > -1, gains)
         x = estimate + np.float32(self.schedule.sigma) * self._start(draw, work)
-        clean = estimate
+        noisy = _Noisy(x, estimate.copy(), draw)
         for one, step in zip(work.turns, NoiseStep.all(self.schedule, work.steps), strict=True):
-            clean = self._step(_Noisy(x, clean, draw), one, step, work)
+            self._step(noisy, one, step, work)
         if not work.crossed:
             self._take_pattern_out(x, work)
         for one in work.turns:  # the noise that was added is still in slices without a source
@@ -309,9 +310,8 @@ class SliceSampler:
             place(eps[:, 0].cpu().numpy(), indices, noise, plan)
         return noise
 
-    def _step(self, noisy: _Noisy, one: Pass, step: NoiseStep, work: _Work) -> Voxels:
-        """Take a step of the noise stage, slice by slice; returns what the network answered."""
-        clean = noisy.clean.copy()
+    def _step(self, noisy: _Noisy, one: Pass, step: NoiseStep, work: _Work) -> None:
+        """Take a step of the noise stage, slice by slice."""
         slices, answers = (cut(volume, one.plan) for volume in (noisy.x, noisy.clean))
         for indices, stack in stacks(work.image, one.plan, one.chosen, work.batch_size):
             source, x, before = (
@@ -324,10 +324,9 @@ class SliceSampler:
                 assert denoise is not None  # `ModelPackage.steps` refuses noise steps without it
                 answer = denoise(x, torch.full((len(x),), step.now, device=self.device))
                 less = noise_step(x, answer, before, step, noise.fresh)
-            for volume, values in ((clean, answer), (noisy.x, less)):
+            for volume, values in ((noisy.clean, answer), (noisy.x, less)):
                 place(values[:, 0].float().cpu().numpy(), indices, volume, one.plan)
             work.tell(len(indices))
-        return clean
 
     def _noise(
         self, indices: list[int], draw: str, plan: SlicePlan, work: _Work, *, crossed: bool

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medtrans.errors import PackageError
 from medtrans.package.folder import METADATA, ModelRecord
 from medtrans.preprocessing.detail import BANDS_SD, MOST_GAIN
 
-Gains = Mapping[str, tuple[float, ...]]
+Gains = Mapping[str, Sequence[float]]
 """Task -> how many times as much detail real targets have as estimates, in each band of
 `medtrans.preprocessing.detail`; of no task where it was not measured."""
 
@@ -30,5 +30,5 @@ def load_detail(folder: Path, record: ModelRecord) -> Gains:
     return gains
 
 
-def _fits(gains: tuple[float, ...]) -> bool:
+def _fits(gains: Sequence[float]) -> bool:
     return len(gains) == len(BANDS_SD) and all(1 <= gain <= MOST_GAIN for gain in gains)

@@ -26,7 +26,7 @@ from medtrans.diffusion import Steps
 from medtrans.errors import PackageError, UsageError
 from medtrans.networks.unet import noise_network, residual_network
 from medtrans.package.bundle_files import Documents, package_texts
-from medtrans.package.detail import load_detail
+from medtrans.package.detail import Gains, load_detail
 from medtrans.package.error import KnownError, load_error, stored_error
 from medtrans.package.folder import (
     DEFAULT_MODEL,
@@ -91,7 +91,7 @@ class ModelPackage:
     masked_background: bool
     look: Known | None = None
     error: KnownError | None = None
-    detail: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    detail: Gains = field(default_factory=dict)
 
     @property
     def of_stripped_brains(self) -> bool:
@@ -177,7 +177,7 @@ class TrainedModel:
     training: Mapping[str, object]
     look: Known | None = None
     error: KnownError | None = None
-    detail: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    detail: Gains = field(default_factory=dict)
 
 
 def save_package(folder: Path, model: TrainedModel, documents: Documents | None = None) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from medtrans.config.terms import Task
 from medtrans.inference.estimate import estimated
 from medtrans.inference.sampling import SliceSampler
+from medtrans.package.detail import Gains
 from medtrans.preprocessing.detail import amplitudes, least, missing
 from medtrans.system.progress import track
 from medtrans.training.cache import CachedVolume
 from medtrans.volumes.geometry import spacing_mm
-
-Gains = dict[str, list[float]]
-"""Task -> one gain for each band of `medtrans.preprocessing.detail`."""
 
 Volumes = tuple[CachedVolume, CachedVolume]
 """Source and target of a pair, as the networks see them."""
@@ -24,7 +22,7 @@ def measured(sampler: SliceSampler, pairs: Mapping[Task, Sequence[Volumes]]) -> 
 
     More would make what is too sharp already worse, which is seen more than what stays blurred.
     """
-    gains: Gains = {}
+    gains: dict[str, list[float]] = {}
     with track("pairs whose detail is compared") as update:
         done, total = 0, sum(map(len, pairs.values()))
         for task, of_task in pairs.items():

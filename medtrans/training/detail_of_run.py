@@ -6,10 +6,11 @@ Subjects that taught the network would show less: what it has seen it blurs less
 from __future__ import annotations
 
 from medtrans.inference.sampling import SliceSampler
+from medtrans.package.detail import Gains
 from medtrans.package.store import ModelPackage
 from medtrans.system.progress import say
 from medtrans.training.checkpoint import Weights
-from medtrans.training.detail import Gains, measured
+from medtrans.training.detail import measured
 from medtrans.training.error import Taught
 from medtrans.training.setup import TrainingSetup
 

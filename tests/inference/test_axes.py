@@ -20,7 +20,6 @@ from medtrans.inference.sampling import Pass, SliceSampler, plan_passes
 from medtrans.inference.settings import Settings
 from medtrans.inference.translator import Translator
 from medtrans.preprocessing.slices import cut, stacks
-from medtrans.volumes.voxels import Voxels
 from tests import helpers
 
 EVERY = ("axial", "coronal", "sagittal")
@@ -73,9 +72,9 @@ def test_the_noise_steps_go_along_the_axes_in_turn(
     taken: list[tuple[int, int]] = []
     step = SliceSampler._step
 
-    def noted(self: SliceSampler, x: Any, one: Pass, number: NoiseStep, *rest: Any) -> Voxels:
+    def noted(self: SliceSampler, x: Any, one: Pass, number: NoiseStep, *rest: Any) -> None:
         taken.append((one.plan.axis, number.number))
-        return step(self, x, one, number, *rest)
+        step(self, x, one, number, *rest)
 
     monkeypatch.setattr(SliceSampler, "_step", noted)
     told: list[tuple[int, int]] = []

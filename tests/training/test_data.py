@@ -295,6 +295,13 @@ class TestAugmentation:
         found = resampled(image, self.MATRIX)
         np.testing.assert_allclose(found[inner], expected[inner], atol=0.01 * np.ptp(image))
 
+    def test_a_quarter_turn_and_whole_pixels_are_exact(self) -> None:
+        image = np.random.default_rng(0).normal(size=(2, 20, 20)).astype(np.float32)
+        quarter = resampled(image, np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]))
+        np.testing.assert_allclose(quarter, np.rot90(image, axes=(1, 2)), atol=1e-4)
+        moved = resampled(image, np.array([[1.0, 0.0, 3.0], [0.0, 1.0, -2.0]]))
+        np.testing.assert_allclose(moved[:, :-3, 2:], image[:, 3:, :-2], atol=1e-4)
+
     def test_a_turned_patch_keeps_its_detail_and_its_range(self) -> None:
         """Detail of a few pixels, of which bilinear interpolation loses more."""
         noise = np.random.default_rng(0).normal(size=(1, 96, 96))
